@@ -1,0 +1,59 @@
+//! `GET /api/users/isLogged`: who the caller is.
+//!
+//! Caller: anybody. Answers 200 with `{ _id, username, email, email_token, authorized_bucket }`:
+//! the `pm2` CLI reads `email_token` as "not validated yet" until it is `null`, and the array as the
+//! ids of the caller's buckets.
+//!
+//! | status | code | when |
+//! |---|---|---|
+//! | 401 | `missing_token`, `invalid_token`, `expired_token` | the caller is not known |
+
+use serde::Serialize;
+use shared::{
+    App, Sight,
+    domain::{BucketId, Email, UserId, Username},
+    http::{Answer, Problem, Request, json},
+    serve,
+};
+
+#[derive(Serialize)]
+struct LoggedIn {
+    _id: UserId,
+    username: Username,
+    email: Option<Email>,
+    /// Not a token: the original backend's name for the mark of an address that is not validated.
+    email_token: Option<&'static str>,
+    authorized_bucket: Vec<BucketId>,
+}
+
+async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
+    let caller = app.caller(request).await?;
+    let logged_in = match app.sight(&caller).await? {
+        Sight::Known(user) => LoggedIn {
+            authorized_bucket: app
+                .store
+                .memberships(&user.id)
+                .await?
+                .into_iter()
+                .map(|(bucket, _)| bucket.id)
+                .collect(),
+            _id: user.id,
+            username: user.username,
+            email: Some(user.email),
+            email_token: None,
+        },
+        Sight::Unverified(profile) | Sight::EmailTaken(profile) => LoggedIn {
+            _id: caller.user_id,
+            username: profile.username,
+            email: profile.email,
+            email_token: Some("unverified"),
+            authorized_bucket: Vec::new(),
+        },
+    };
+    json(&logged_in)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    serve(handle).await
+}

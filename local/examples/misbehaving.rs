@@ -1,0 +1,68 @@
+//! A function that does as it is told, for the tests of the pool and the gateway.
+//!
+//! The event's field `do`, or else the query parameter `do`, says what; without it, the event is
+//! returned. The variable `INIT` says what goes wrong before the first event.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::{Value, json};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    match std::env::var("INIT").as_deref() {
+        Ok("exit") => std::process::exit(3),
+        Ok("hang") => tokio::time::sleep(Duration::from_mins(1)).await,
+        Ok("report") => report_init_error()?,
+        _ => {}
+    }
+    lambda_runtime::run(service_fn(handle)).await
+}
+
+async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
+    let LambdaEvent { payload, context } = event;
+    let action = payload.get("do").or_else(|| payload.pointer("/queryStringParameters/do"));
+    let (action, argument) = match action.and_then(Value::as_str) {
+        Some(action) => action.split_once(':').unwrap_or((action, "")),
+        None => return Ok(payload),
+    };
+    match action {
+        "context" => Ok(json!({
+            "environment": std::env::vars().collect::<BTreeMap<_, _>>(),
+            "pid": std::process::id(),
+            "request_id": context.request_id,
+            "deadline": context.deadline,
+            "arn": context.invoked_function_arn,
+        })),
+        "exit" => std::process::exit(argument.parse()?),
+        "fail" => Err(argument.into()),
+        "large" => Ok(Value::String("x".repeat(argument.parse()?))),
+        "log" => {
+            writeln!(std::io::stdout(), "out {argument}")?;
+            writeln!(std::io::stderr(), "err {argument}")?;
+            Ok(Value::Null)
+        }
+        "return" => Ok(serde_json::from_str(argument)?),
+        "sleep" => {
+            tokio::time::sleep(Duration::from_millis(argument.parse()?)).await;
+            Ok(json!(std::process::id()))
+        }
+        unknown => Err(format!("cannot {unknown}").into()),
+    }
+}
+
+/// What a runtime does when the function's initialisation fails. The Rust runtime has no call for it.
+fn report_init_error() -> Result<(), Error> {
+    let body = r#"{"errorType":"Config","errorMessage":"TABLE_NAME is missing"}"#;
+    let mut stream = TcpStream::connect(std::env::var("AWS_LAMBDA_RUNTIME_API")?)?;
+    write!(
+        stream,
+        "POST /2018-06-01/runtime/init/error HTTP/1.1\r\nHost: local\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    stream.read_to_end(&mut Vec::new())?;
+    std::process::exit(1)
+}

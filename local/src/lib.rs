@@ -1,0 +1,24 @@
+//! The one-machine stack: plays API Gateway, Lambda, `DynamoDB`, SES and an OpenID provider for the
+//! functions of a `template.yaml`, on loopback, with nothing else installed.
+//!
+//! It knows no rule of the product and no route: what there is to play stands in the template. The
+//! functions run as they are: only endpoints in their environment differ.
+
+pub mod client;
+mod database;
+pub mod functions;
+mod gateway;
+mod http;
+pub mod identity;
+mod ids;
+mod lambda;
+mod mail;
+mod stack;
+pub mod template;
+
+pub use database::DatabaseError;
+pub use identity::Identity;
+pub use lambda::InvokeError;
+pub use mail::MailError;
+pub use stack::{Data, LogSink, Options, Stack, StartError};
+pub use template::Template;

@@ -1,0 +1,260 @@
+//! `bucket-api`: builds the functions and runs them on this machine, or gets a token from a stack that
+//! runs.
+
+use std::env;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use local::functions::{self, BuildError};
+use local::identity::{self, RequestTokenError};
+use local::template::Route;
+use local::{Data, Options, Stack, StartError};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The backend on this machine: API, database, sign-in and outbox, with nothing else installed.
+///
+/// Example: bucket-api --port 4000 --parameter-overrides BucketsPerOwner=2
+#[derive(Parser)]
+#[command(name = "bucket-api", args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    /// Port of the API on 127.0.0.1. Example: --port 4000
+    #[arg(long, default_value_t = DEFAULT_PORT)]
+    port: u16,
+
+    /// Keep data in memory only: they are gone when this stops. Example: --memory
+    #[arg(long, conflicts_with = "data")]
+    memory: bool,
+
+    /// Folder to keep data in [default: .local/PORT below the workspace]. Example: --data /tmp/buckets
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Values of template parameters. Example: --parameter-overrides BucketsPerOwner=2 OidcTrustEmail=true
+    #[arg(long, value_name = "NAME=VALUE", num_args = 1.., value_parser = name_and_value)]
+    parameter_overrides: Vec<(String, String)>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print an access token of the running stack. Example: bucket-api token you@example.com
+    Token {
+        /// Who to sign in; any address will do. Example: you@example.com
+        email: String,
+
+        /// Seconds that the token lives; negative for one that has expired. Example: --ttl 60
+        #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+        ttl: Option<i32>,
+
+        /// Sign in as somebody whose address is not verified. Example: --unverified
+        #[arg(long)]
+        unverified: bool,
+
+        /// Port of the running stack. Example: --port 4000
+        #[arg(long, default_value_t = DEFAULT_PORT)]
+        port: u16,
+    },
+}
+
+const DEFAULT_PORT: u16 = 3000;
+
+/// The request that the greeting suggests, if the template has the route.
+const TRY_ROUTE: (&str, &str) = ("POST", "/api/bucket/create_classic");
+const TRY_BODY: &str = r#"{"name":"My servers"}"#;
+
+/// What can go wrong, each in one line.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error("no stack runs on port {port}: start one with `cargo run{option}`")]
+    NotRunning { port: u16, option: String },
+    #[error(transparent)]
+    Token(RequestTokenError),
+    #[error("cannot wait for signals: {0}")]
+    Signal(io::Error),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Some(Command::Token { email, ttl, unverified, port }) => token(&email, ttl, unverified, port).await,
+        None => run(arguments).await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tell(&format!("error: {failure}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints an access token, and nothing else.
+async fn token(email: &str, ttl: Option<i32>, unverified: bool, port: u16) -> Result<(), Failure> {
+    let ttl = ttl.map(|seconds| format!("#ttl={seconds}")).unwrap_or_default();
+    let mark = if unverified { "#unverified" } else { "" };
+    let origin = format!("http://127.0.0.1:{port}");
+    let token = identity::request_token(&origin, &format!("{email}{mark}{ttl}")).await;
+    let token = token.map_err(|error| match error {
+        RequestTokenError::Client(_) => {
+            let option = if port == DEFAULT_PORT { String::new() } else { format!(" -- --port {port}") };
+            Failure::NotRunning { port, option }
+        }
+        RequestTokenError::Refused(_) | RequestTokenError::Stranger { .. } => Failure::Token(error),
+    })?;
+    say(&token);
+    Ok(())
+}
+
+/// Builds the functions and runs them until Ctrl-C or SIGTERM.
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { command: _, port, memory, data, parameter_overrides } = arguments;
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+
+    // First what fails at once, and only then the build.
+    let listener = Stack::listen(port)?;
+    let port = listener.local_addr().map_or(port, |address| address.port());
+    let data = if memory {
+        Data::Memory
+    } else {
+        Data::Directory(data.unwrap_or_else(|| workspace.join(".local").join(port.to_string())))
+    };
+    let mut options = Options {
+        template: workspace.join("template.yaml"),
+        binaries: PathBuf::new(),
+        data: data.clone(),
+        port,
+        parameters: parameter_overrides.into_iter().collect(),
+        logs: Arc::new(|function, line| tell(&format!("{function} | {line}"))),
+    };
+    let template = options.read_template(&listener)?;
+    let names: Vec<_> = template.functions.iter().map(|function| &*function.name).collect();
+    options.binaries = functions::build(workspace, &names, &tell)?;
+
+    // From here on there are processes to end.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Signal)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Signal)?;
+    let stack = tokio::select! {
+        stack = Stack::start_on(listener, options) => stack?,
+        _ = interrupt.recv() => return Ok(()),
+        _ = terminate.recv() => return Ok(()),
+    };
+    say(&greeting(&stack, &data, port));
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    stack.stop().await;
+    Ok(())
+}
+
+/// What to know of a stack that has started.
+fn greeting(stack: &Stack, data: &Data, port: u16) -> String {
+    let origin = stack.origin();
+    let data = match data {
+        Data::Memory => "in memory, gone when this stops".to_owned(),
+        Data::Directory(folder) => {
+            let here = env::current_dir().unwrap_or_default();
+            folder.strip_prefix(here).unwrap_or(folder).display().to_string()
+        }
+    };
+    let mut lines = vec![
+        "bucket-api is ready".to_owned(),
+        String::new(),
+        format!("  API     {origin}"),
+        format!("  Mail    {origin}/_local/mail"),
+        format!("  Data    {data}"),
+    ];
+    let template = stack.template();
+    // With a provider of one's own, this one's tokens are good for nothing.
+    let local_provider =
+        template.parameters.get("OidcIssuer").is_none_or(|issuer| issuer == stack.identity().issuer());
+    if local_provider {
+        let option = port_option(port);
+        lines.push(format!("  Token   cargo run -q -- token you@example.com{option}"));
+        let (method, path) = TRY_ROUTE;
+        let route = Route::Path { method: method.to_owned(), path: path.to_owned() };
+        if template.functions.iter().any(|function| function.routes.contains(&route)) {
+            let program = env::current_exe().unwrap_or_else(|_| PathBuf::from("bucket-api"));
+            let program = shell_quoted(&program.to_string_lossy());
+            lines.push(format!("  Try     curl -s -X {method} {origin}{path} \\"));
+            lines.push(format!(
+                "            -H \"Authorization: Bearer $({program} token you@example.com{option})\" \\"
+            ));
+            lines.push(format!("            -H \"Content-Type: application/json\" -d '{TRY_BODY}'"));
+        }
+    }
+    lines.extend([String::new(), "Ctrl-C stops it.".to_owned()]);
+    lines.join("\n")
+}
+
+/// The option that names the port, where it is needed.
+fn port_option(port: u16) -> String {
+    if port == DEFAULT_PORT { String::new() } else { format!(" --port {port}") }
+}
+
+/// `text` as one word of a shell.
+fn shell_quoted(text: &str) -> String {
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte)) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+/// Parses `Name=Value`.
+fn name_and_value(argument: &str) -> Result<(String, String), &'static str> {
+    match argument.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write Name=Value"),
+    }
+}
+
+/// Writes a line for the person in front of the terminal. If nobody reads it, there is nobody to tell.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Writes what was asked for.
+fn say(text: &str) {
+    let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_anything_unusual_in_it_is_quoted() {
+        assert_eq!(shell_quoted("/work/target/debug/bucket-api"), "/work/target/debug/bucket-api");
+        assert_eq!(shell_quoted("/my work/it's"), r"'/my work/it'\''s'");
+    }
+
+    #[test]
+    fn an_override_is_a_name_and_a_value() {
+        assert_eq!(name_and_value("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
+        assert_eq!(name_and_value("A="), Ok(("A".to_owned(), String::new())));
+        assert!(name_and_value("A").is_err());
+        assert!(name_and_value("=b").is_err());
+    }
+
+    #[test]
+    fn the_port_is_named_where_it_is_not_the_usual_one() {
+        assert_eq!(port_option(3000), "");
+        assert_eq!(port_option(4000), " --port 4000");
+    }
+
+    #[test]
+    fn the_arguments_make_sense_to_clap() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+}

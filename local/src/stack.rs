@@ -1,0 +1,322 @@
+//! Puts the parts together: one origin for the API and the local pages, one process per instance of a
+//! function, one database.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::routing::get;
+use bytes::Bytes;
+use serde_json::json;
+
+use crate::database::{Database, DatabaseError};
+use crate::gateway::{self, Gateway};
+use crate::http::{self, Server};
+use crate::identity::{self, Identity, IdentityError};
+use crate::lambda::{InvokeError, Lambda, Limits};
+use crate::mail::{self, MailError, Outbox};
+use crate::template::{Source, Template, TemplateError};
+
+/// Is given each line that a function writes and each failure of one: the name of its binary, and
+/// the line without its end.
+pub type LogSink = Arc<dyn Fn(&str, &str) + Send + Sync>;
+
+/// What to start.
+#[derive(Clone)]
+pub struct Options {
+    /// The template, `template.yaml`.
+    pub template: PathBuf,
+    /// The folder that holds the functions' binaries.
+    pub binaries: PathBuf,
+    /// Where data are kept.
+    pub data: Data,
+    /// The port of the API on 127.0.0.1; 0 for any that is free.
+    pub port: u16,
+    /// Values of template parameters by name.
+    pub parameters: BTreeMap<String, String>,
+    /// Takes the functions' logs.
+    pub logs: LogSink,
+}
+
+impl Options {
+    /// Reads and evaluates the template for a stack on the port that `listener` has taken: parameters
+    /// that stand for the stack's own provider and origin have them for their defaults.
+    pub fn read_template(&self, listener: &TcpListener) -> Result<Template, StartError> {
+        let origin = origin(listener)?;
+        let issuer = issuer(&origin);
+        let source = Source::read(&self.template)?;
+        let mut parameters = self.parameters.clone();
+        for (name, value) in [
+            ("OidcIssuer", &*issuer),
+            ("OidcAudience", identity::DEFAULT_CLIENT),
+            ("OidcClientId", identity::DEFAULT_CLIENT),
+            ("PublicOrigin", &origin),
+        ] {
+            if source.declares(name) {
+                parameters.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+            }
+        }
+        Ok(source.evaluate(&parameters)?)
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { template, binaries, data, port, parameters: _, logs: _ } = self;
+        // Parameters may be secrets.
+        formatter
+            .debug_struct("Options")
+            .field("template", template)
+            .field("binaries", binaries)
+            .field("data", data)
+            .field("port", port)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the database, the signing key and the mails are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    /// Nowhere: they are gone with the stack.
+    Memory,
+    /// In this folder, which is made if it is not there. One stack at a time can have it.
+    Directory(PathBuf),
+}
+
+impl Data {
+    /// The path of a file in the folder, if there is one.
+    fn file(&self, name: &str) -> Option<PathBuf> {
+        match self {
+            Self::Memory => None,
+            Self::Directory(folder) => Some(folder.join(name)),
+        }
+    }
+}
+
+/// Why a stack cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Somebody listens there already.
+    #[error("port {port} is in use: stop what listens there or choose another with --port")]
+    PortInUse {
+        /// The port.
+        port: u16,
+    },
+    /// The port cannot be had for another reason.
+    #[error("cannot listen on 127.0.0.1: {0}")]
+    Listen(io::Error),
+    /// The template is not usable.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// A function of the template has no binary.
+    #[error("the function `{function}` of the template has no binary {}: build it, or correct its CodeUri", path.display())]
+    MissingBinary {
+        /// Logical id of the function.
+        function: String,
+        /// Where the binary should be.
+        path: PathBuf,
+    },
+    /// Another stack uses the folder.
+    #[error("another stack uses the data in {}: stop it or choose another folder with --data", path.display())]
+    DataInUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder for the data cannot be used.
+    #[error("cannot keep data in {}: {source}", path.display())]
+    Data {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is no database.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// There is no identity provider.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// There is no outbox.
+    #[error(transparent)]
+    Mail(#[from] MailError),
+}
+
+/// A running stack. Dropping it ends every process that it started; [`Stack::stop`] also waits.
+pub struct Stack {
+    origin: String,
+    template: Template,
+    identity: Identity,
+    lambda: Arc<Lambda>,
+    /// Taken when the stack is stopped.
+    servers: Option<(Server, Database)>,
+    dynamodb_endpoint: String,
+}
+
+impl Stack {
+    /// Starts a stack in the current tokio runtime.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let listener = Self::listen(options.port)?;
+        Self::start_on(listener, options).await
+    }
+
+    /// Takes a port of 127.0.0.1 (0: any that is free) for [`Stack::start_on`].
+    ///
+    /// Who has something lengthy to do before the start, such as a build, finds out first that the
+    /// port is not to be had.
+    pub fn listen(port: u16) -> Result<TcpListener, StartError> {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|source| {
+            if source.kind() == io::ErrorKind::AddrInUse {
+                StartError::PortInUse { port }
+            } else {
+                StartError::Listen(source)
+            }
+        })
+    }
+
+    /// Starts a stack on a port that [`Stack::listen`] has taken. [`Options::port`] is not used.
+    pub async fn start_on(listener: TcpListener, options: Options) -> Result<Self, StartError> {
+        let template = options.read_template(&listener)?;
+        let origin = origin(&listener)?;
+        let address = listener.local_addr().map_err(StartError::Listen)?;
+        listener.set_nonblocking(true).map_err(StartError::Listen)?;
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Listen)?;
+
+        let Options { template: _, binaries, data, port: _, parameters: _, logs } = options;
+        let binaries = std::path::absolute(&binaries).unwrap_or(binaries);
+        for function in &template.functions {
+            let path = binaries.join(&function.name);
+            if !path.is_file() {
+                return Err(StartError::MissingBinary { function: function.logical_id.clone(), path });
+            }
+        }
+
+        let lock = lock(&data)?;
+        let parameter = |name: &str| {
+            let value = template.parameters.get(name).cloned();
+            value.unwrap_or_else(|| identity::DEFAULT_CLIENT.to_owned())
+        };
+        let key = data.file("identity.key");
+        let (audience, client_id) = (parameter("OidcAudience"), parameter("OidcClientId"));
+        let identity = Identity::open(key.as_deref(), issuer(&origin), audience, client_id)?;
+        let outbox = Outbox::open(data.file("mail.jsonl").as_deref())?;
+        let database = Database::start(data.file("dynamodb.sqlite"), template.tables.clone(), lock).await?;
+
+        let environment = BTreeMap::from([
+            ("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), database.endpoint().to_owned()),
+            ("AWS_ENDPOINT_URL_SESV2".to_owned(), format!("{origin}{}", mail::ENDPOINT)),
+        ]);
+        let lambda = Lambda::new(&template.functions, &binaries, &environment, &logs, Limits::default());
+        let lambda = Arc::new(lambda);
+        let gateway =
+            Gateway::new(&template, Arc::clone(&lambda), logs, address, gateway::INTEGRATION_TIMEOUT);
+        let router = gateway
+            .router()
+            .route("/_local/health", get(health))
+            .nest(identity::PATH, identity.router())
+            .merge(outbox.router());
+        let server = Server::spawn(listener, router);
+
+        Ok(Self {
+            origin,
+            template,
+            identity,
+            lambda,
+            dynamodb_endpoint: database.endpoint().to_owned(),
+            servers: Some((server, database)),
+        })
+    }
+
+    /// Where the API is: `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Where `DynamoDB` is: `http://127.0.0.1:PORT`. Any credentials will do.
+    #[must_use]
+    pub fn dynamodb_endpoint(&self) -> &str {
+        &self.dynamodb_endpoint
+    }
+
+    /// The name of the template's first table; empty if it has none.
+    #[must_use]
+    pub fn table_name(&self) -> &str {
+        self.template.tables.first().map_or("", |table| &table.name)
+    }
+
+    /// The template, evaluated.
+    #[must_use]
+    pub fn template(&self) -> &Template {
+        &self.template
+    }
+
+    /// The identity provider.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Has `function` (the name of its binary) handle `event`, which is JSON, as Lambda would, without
+    /// the gateway.
+    pub async fn invoke(&self, function: &str, event: Vec<u8>) -> Result<Bytes, InvokeError> {
+        self.lambda.invoke(function, event.into()).await
+    }
+
+    /// How many instances of `function` (the name of its binary) have been started so far.
+    #[must_use]
+    pub fn instances_started(&self, function: &str) -> usize {
+        self.lambda.instances_started(function)
+    }
+
+    /// Ends the stack, and returns when every process is gone and everything is on disk.
+    pub async fn stop(mut self) {
+        if let Some((server, database)) = self.servers.take() {
+            server.stop().await;
+            self.lambda.stop().await;
+            database.stop().await;
+        }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.lambda.kill();
+    }
+}
+
+impl std::fmt::Debug for Stack {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Stack").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+fn origin(listener: &TcpListener) -> Result<String, StartError> {
+    let address = listener.local_addr().map_err(StartError::Listen)?;
+    Ok(format!("http://{address}"))
+}
+
+fn issuer(origin: &str) -> String {
+    format!("{origin}{}", identity::PATH)
+}
+
+async fn health() -> axum::response::Response {
+    http::json(StatusCode::OK, &json!({ "status": "ready" }))
+}
+
+/// Makes the folder and takes it for this stack, for as long as the file is open: two engines on one
+/// database file would spoil it.
+fn lock(data: &Data) -> Result<Option<File>, StartError> {
+    let Data::Directory(path) = data else { return Ok(None) };
+    let error = |source| StartError::Data { path: path.clone(), source };
+    fs::create_dir_all(path).map_err(error)?;
+    let file = File::create(path.join("lock")).map_err(error)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(StartError::DataInUse { path: path.clone() }),
+        Err(TryLockError::Error(source)) => Err(error(source)),
+    }
+}

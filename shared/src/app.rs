@@ -1,0 +1,207 @@
+//! What a handler is given: who is asking, what they may see, and the store.
+
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, timeout::TimeoutConfig};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use crate::{
+    Caller, Config, IdentityProvider, Profile, StartError,
+    domain::{Bucket, BucketId, Member, Right, Timestamp, User},
+    http::{BucketView, Problem, Request},
+    runtime::Context,
+    store::{RegisterError, Store},
+};
+
+/// What all routes about buckets need, built once per process.
+#[derive(Debug)]
+pub struct App {
+    /// The table.
+    pub store: Store,
+    /// The deployment's configuration.
+    pub config: Config,
+    identity: IdentityProvider,
+}
+
+/// A caller's way into one bucket.
+#[derive(Debug)]
+pub struct Access {
+    /// Who is asking.
+    pub caller: Caller,
+    /// The live bucket that the path names.
+    pub bucket: Bucket,
+    /// The caller's membership in it.
+    pub member: Member,
+}
+
+/// What is known of a caller.
+#[derive(Debug)]
+pub enum Sight {
+    /// A person with a verified address, known from now on if not before.
+    Known(User),
+    /// Without a verified address: neither owns nor joins anything.
+    Unverified(Profile),
+    /// With an address that another subject has claimed.
+    EmailTaken(Profile),
+}
+
+impl Context for App {
+    async fn start() -> Result<Self, StartError> {
+        let config = Config::from_environment()?;
+        let identity = IdentityProvider::new(&config);
+        let store = Store::new(aws_sdk_dynamodb::Client::new(&aws().await?), config.table_name.clone());
+        // What opens during INIT is free of charge and of waiting.
+        tokio::join!(store.connect(), identity.prepare());
+        Ok(Self { store, config, identity })
+    }
+}
+
+impl App {
+    /// The clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    /// Whose token `request` carries.
+    ///
+    /// # Errors
+    /// 401 for a missing or bad token, 503 where no key is there to verify it with.
+    pub async fn caller(&self, request: &Request) -> Result<Caller, Problem> {
+        Ok(self.identity.authenticate(request).await?)
+    }
+
+    /// The caller's way into the bucket that the path's `{id}` names.
+    ///
+    /// # Errors
+    /// As [`App::caller`]; 404 where there is no such live bucket or the caller is not in it.
+    pub async fn access(&self, request: &Request) -> Result<Access, Problem> {
+        let caller = self.caller(request).await?;
+        let id = request
+            .path_parameter("id")
+            .and_then(|id| BucketId::try_from(id.to_owned()).ok())
+            .ok_or_else(Problem::bucket_not_found)?;
+        if let Some((bucket, member)) = self.store.membership(&id, &caller.user_id).await? {
+            return Ok(Access { caller, bucket, member });
+        }
+        // First sight: from now on others can name this person by the verified address.
+        self.sight(&caller).await?;
+        Err(Problem::bucket_not_found())
+    }
+
+    /// What is known of `caller`; a person with a verified address is recorded at first sight, and
+    /// only then is the identity provider asked.
+    ///
+    /// # Errors
+    /// 503 where the table or, at first sight, the identity provider does not answer.
+    pub async fn sight(&self, caller: &Caller) -> Result<Sight, Problem> {
+        if let Some(user) = self.store.user(&caller.user_id).await? {
+            return Ok(Sight::Known(user));
+        }
+        let profile = self.identity.profile(caller).await.map_err(|error| Problem::unavailable(&error))?;
+        let Some(email) = profile.verified_email() else {
+            return Ok(Sight::Unverified(profile));
+        };
+        match self.store.register(&caller.user_id, email, &profile.username).await {
+            Ok(user) => Ok(Sight::Known(user)),
+            Err(RegisterError::EmailTaken) => Ok(Sight::EmailTaken(profile)),
+            Err(RegisterError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// The caller as a person who may own a bucket.
+    ///
+    /// # Errors
+    /// As [`App::sight`]; 403 `email_unverified` or `email_taken`.
+    pub async fn user(&self, caller: &Caller) -> Result<User, Problem> {
+        match self.sight(caller).await? {
+            Sight::Known(user) => Ok(user),
+            Sight::Unverified(_) => Err(Problem::email_unverified()),
+            Sight::EmailTaken(_) => Err(Problem::email_taken()),
+        }
+    }
+
+    /// `bucket` as `member` sees it, reached by `request`.
+    #[must_use]
+    pub fn view<'a>(&self, bucket: &'a Bucket, member: &'a Member, request: &Request) -> BucketView<'a> {
+        BucketView::new(bucket, member, &self.origin(request))
+    }
+
+    /// Where clients reach this API. The published clients send a bucket's requests to the origin
+    /// that the bucket names.
+    fn origin(&self, request: &Request) -> String {
+        match (&self.config.public_origin, request.domain()) {
+            (Some(origin), _) => origin.clone(),
+            // API Gateway speaks HTTPS alone, and routes by this very domain.
+            (None, domain) => format!("https://{}", domain.unwrap_or("localhost")),
+        }
+    }
+}
+
+impl Access {
+    /// Refuses a member whose role has not `right`. The transaction that follows repeats this, since
+    /// roles change.
+    ///
+    /// # Errors
+    /// 403 `role_too_low`.
+    pub fn require(&self, right: Right) -> Result<(), Problem> {
+        if self.member.role.may(right) { Ok(()) } else { Err(Problem::role_too_low(right)) }
+    }
+}
+
+impl Context for IdentityProvider {
+    async fn start() -> Result<Self, StartError> {
+        Ok(Self::new(&Config::from_environment()?))
+    }
+}
+
+impl Context for () {
+    async fn start() -> Result<Self, StartError> {
+        Ok(())
+    }
+}
+
+/// What AWS clients are configured with. Endpoints, region and credentials come from the environment,
+/// as for any AWS SDK.
+async fn aws() -> Result<aws_config::SdkConfig, StartError> {
+    let tls = TlsContext::builder()
+        .with_trust_store(amazon_roots())
+        .build()
+        .map_err(|error| StartError::Tls(error.to_string()))?;
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .tls_context(tls)
+        .build_https();
+    // Together well below the functions' timeout of 10 seconds: who waits gets a 503, not a cut line.
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(1))
+        .operation_attempt_timeout(Duration::from_secs(2))
+        .operation_timeout(Duration::from_secs(6))
+        .build();
+    Ok(aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .timeout_config(timeouts)
+        .load()
+        .await)
+}
+
+/// The root certificates that AWS's endpoints chain to (Amazon Trust Services and its Starfield
+/// root). Loading the system's whole store would be the largest part of a function's start.
+fn amazon_roots() -> TrustStore {
+    let is_amazon = |certificate: &[u8]| {
+        [b"Amazon Root CA".as_slice(), b"Starfield Services Root"]
+            .iter()
+            .any(|name| certificate.windows(name.len()).any(|window| window == *name))
+    };
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS
+        .iter()
+        .filter(|certificate| is_amazon(certificate))
+        .map(|certificate| {
+            format!(
+                "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+                STANDARD.encode(certificate)
+            )
+        })
+        .fold(TrustStore::empty(), TrustStore::with_pem_certificate)
+}

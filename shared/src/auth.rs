@@ -1,0 +1,78 @@
+//! Who is asking: from a bearer token to a [`Caller`], from a caller to a [`Profile`].
+
+mod keys;
+mod provider;
+mod token;
+mod web;
+
+use std::fmt;
+
+use crate::{
+    domain::{Email, UserId, Username},
+    http::Request,
+};
+
+pub use provider::{IdentityProvider, Tokens};
+pub use token::TokenError;
+pub use web::WebError;
+
+/// Why a caller is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// No bearer token in the request.
+    #[error("no bearer token")]
+    MissingToken,
+    /// The token does not prove who it is.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The identity provider refused a refresh token.
+    #[error("the refresh token is not accepted")]
+    InvalidGrant,
+    /// The identity provider could not be asked.
+    #[error("the identity provider does not answer")]
+    Provider(#[from] WebError),
+}
+
+/// Whose token came with a request. Its `Debug` shows the identifier alone.
+pub struct Caller {
+    /// Who it is.
+    pub user_id: UserId,
+    token: String,
+    claims: token::Claims,
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Caller").field("user_id", &self.user_id).finish_non_exhaustive()
+    }
+}
+
+/// What the identity provider says of a person.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// The address, where the provider gave a well-formed one.
+    pub email: Option<Email>,
+    /// Whether the provider, or the deployment on its behalf, vouches for it.
+    pub email_verified: bool,
+    /// The name to show.
+    pub username: Username,
+}
+
+impl Profile {
+    /// The address, if it counts: only a verified one claims anything.
+    #[must_use]
+    pub fn verified_email(&self) -> Option<&Email> {
+        self.email.as_ref().filter(|_| self.email_verified)
+    }
+}
+
+/// The bearer token of `request` (RFC 6750 2.1; the scheme in any case, RFC 9110 11.1).
+fn bearer_token(request: &Request) -> Result<&str, AuthError> {
+    let header = request.header("authorization").ok_or(AuthError::MissingToken)?;
+    let (scheme, token) = header.trim().split_once(' ').ok_or(AuthError::MissingToken)?;
+    let token = token.trim();
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+        return Err(AuthError::MissingToken);
+    }
+    Ok(token)
+}

@@ -1,0 +1,129 @@
+//! A bucket and its members.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    AppUrl, BucketId, BucketName, Comment, Configuration, Email, PublicId, Role, SecretId, Timestamp, UserId,
+    UserOptions, Username,
+};
+
+/// The name of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PlanName(String);
+
+impl PlanName {
+    /// The plan's name as the clients know it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for PlanName {
+    /// The plan of a bucket that has never had another.
+    fn default() -> Self {
+        Self("free".to_owned())
+    }
+}
+
+/// A workspace that groups servers and the people who watch them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// Its identifier.
+    pub id: BucketId,
+    /// Its name; need not be unique.
+    pub name: BucketName,
+    /// What it says of itself.
+    pub comment: Comment,
+    /// Where the watched application is.
+    pub app_url: AppUrl,
+    /// The clients' own settings.
+    pub configuration: Option<Configuration>,
+    /// The public half of its agents' credentials.
+    pub public_id: PublicId,
+    /// The secret half of its agents' credentials.
+    pub secret_id: SecretId,
+    /// The member whose role is [`Role::Owner`].
+    pub owner_id: UserId,
+    /// That member's name, kept here so that a bucket is shown with one read.
+    pub owner_username: Username,
+    /// The plan that sets its limits.
+    pub plan: PlanName,
+    /// Members and pending invitations.
+    pub seats_used: u32,
+    /// Servers known.
+    pub servers_used: u32,
+    /// Counts the changes of what a bucket shows, so that a change can rest on what was read.
+    pub version: u32,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// When it was deleted; a deleted bucket stays deleted.
+    pub deleted_at: Option<Timestamp>,
+}
+
+/// What a person gives to make a bucket.
+#[derive(Clone, Debug)]
+pub struct NewBucket {
+    /// Its name.
+    pub name: BucketName,
+    /// What it says of itself.
+    pub comment: Comment,
+    /// Where the watched application is.
+    pub app_url: AppUrl,
+}
+
+/// What to change of a bucket; what is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BucketChanges {
+    /// The new name.
+    pub name: Option<BucketName>,
+    /// The new comment; an empty one clears it.
+    pub comment: Option<Comment>,
+    /// The new URL; an empty one clears it.
+    pub app_url: Option<AppUrl>,
+    /// The new settings.
+    pub configuration: Option<Configuration>,
+}
+
+impl Bucket {
+    /// Whether it has not been deleted.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.deleted_at.is_none()
+    }
+
+    /// The bucket after `changes` at `now`.
+    #[must_use]
+    pub fn changed(self, changes: BucketChanges, now: Timestamp) -> Self {
+        let BucketChanges { name, comment, app_url, configuration } = changes;
+        Self {
+            name: name.unwrap_or(self.name),
+            comment: comment.unwrap_or(self.comment),
+            app_url: app_url.unwrap_or(self.app_url),
+            configuration: configuration.or(self.configuration),
+            version: self.version + 1,
+            updated_at: now,
+            ..self
+        }
+    }
+}
+
+/// A person in a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Who it is.
+    pub user_id: UserId,
+    /// What they may do.
+    pub role: Role,
+    /// Their verified address, by which others name them.
+    pub email: Email,
+    /// The name to show.
+    pub username: Username,
+    /// Their own settings for this bucket.
+    pub options: UserOptions,
+    /// Since when.
+    pub joined_at: Timestamp,
+}

@@ -1,0 +1,293 @@
+//! Texts that people and clients give, each with its bounds. Lengths are in characters (Unicode
+//! scalar values) unless they say bytes.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+use url::Url;
+
+/// Why a text is out of its bounds.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TextError {
+    /// Nothing but white space.
+    #[error("must not be blank")]
+    Blank,
+    /// Longer than the bound.
+    #[error("must have at most {max} {unit}")]
+    TooLong {
+        /// The bound.
+        max: usize,
+        /// What it counts.
+        unit: &'static str,
+    },
+    /// Not an absolute http or https URL.
+    #[error("must be an http or https URL, such as https://example.com")]
+    NotAnUrl,
+    /// Neither a JSON text nor an object.
+    #[error("must be a text or an object")]
+    NotTextOrObject,
+}
+
+fn at_most(text: &str, max: usize) -> Result<(), TextError> {
+    // The byte count is an upper bound of the character count, and costs nothing.
+    if text.len() > max && text.chars().count() > max {
+        return Err(TextError::TooLong { max, unit: "characters" });
+    }
+    Ok(())
+}
+
+macro_rules! text {
+    ($(#[$meta:meta])* $name:ident, $check:expr) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text, to the letter as it was given.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = TextError;
+
+            fn try_from(text: String) -> Result<Self, TextError> {
+                let check: fn(&str) -> Result<(), TextError> = $check;
+                check(&text)?;
+                Ok(Self(text))
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(text: $name) -> String {
+                text.0
+            }
+        }
+    };
+}
+
+text! {
+    /// A bucket's name: 1 to 100 characters, not blank, kept to the letter.
+    BucketName,
+    |text| {
+        if text.trim().is_empty() {
+            return Err(TextError::Blank);
+        }
+        at_most(text, 100)
+    }
+}
+
+text! {
+    /// What a bucket says of itself: up to 1,000 characters, none by default.
+    #[derive(Default)]
+    Comment,
+    |text| at_most(text, 1_000)
+}
+
+text! {
+    /// Where the watched application is: an http or https URL of up to 2,048 characters, or empty
+    /// for none.
+    #[derive(Default)]
+    AppUrl,
+    |text| {
+        if text.is_empty() {
+            return Ok(());
+        }
+        at_most(text, 2_048)?;
+        match Url::parse(text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(()),
+            Ok(_) | Err(_) => Err(TextError::NotAnUrl),
+        }
+    }
+}
+
+/// How a person is shown to others: never empty, at most 100 characters, no control characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Username(String);
+
+impl Username {
+    /// What `claimed` leaves after control characters, surrounding blanks and excess length are
+    /// gone, or else the same of `fallback`. Identity providers give names, not bad input: a strange
+    /// one is mended rather than refused.
+    #[must_use]
+    pub fn from_claim(claimed: Option<&str>, fallback: &str) -> Self {
+        let mend = |text: &str| -> Option<String> {
+            let kept: String = text.chars().filter(|c| !c.is_control()).collect();
+            let kept: String = kept.trim().chars().take(100).collect();
+            (!kept.is_empty()).then_some(kept)
+        };
+        Self(claimed.and_then(mend).or_else(|| mend(fallback)).unwrap_or_else(|| "unnamed".to_owned()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A client's own settings: a JSON text or object of up to 16 KiB, kept as it came (order of keys
+/// and form of numbers included) and given back as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration(String);
+
+impl Configuration {
+    /// The largest configuration, in bytes of JSON.
+    pub const MAX_BYTES: usize = 16 * 1024;
+
+    /// The JSON text.
+    #[must_use]
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<&RawValue> for Configuration {
+    type Error = TextError;
+
+    fn try_from(value: &RawValue) -> Result<Self, TextError> {
+        let json = value.get().trim();
+        if !json.starts_with(['"', '{']) {
+            return Err(TextError::NotTextOrObject);
+        }
+        if json.len() > Self::MAX_BYTES {
+            return Err(TextError::TooLong { max: Self::MAX_BYTES, unit: "bytes of JSON" });
+        }
+        Ok(Self(json.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Configuration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Box::<RawValue>::deserialize(deserializer)?;
+        Self::try_from(&*value).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A member's own settings for a bucket: a JSON object that only clients understand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserOptions(String);
+
+impl UserOptions {
+    /// The JSON text.
+    #[must_use]
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for UserOptions {
+    fn default() -> Self {
+        Self("{}".to_owned())
+    }
+}
+
+macro_rules! json_text {
+    ($name:ident) => {
+        /// Serialises as the JSON that it holds.
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serde_json::from_str::<&RawValue>(&self.0)
+                    .map_err(serde::ser::Error::custom)?
+                    .serialize(serializer)
+            }
+        }
+
+        impl $name {
+            /// Takes back what [`Self::as_json`] gave to the table.
+            ///
+            /// # Errors
+            /// `json` is not JSON.
+            pub fn from_stored(json: String) -> Result<Self, serde_json::Error> {
+                serde_json::from_str::<&RawValue>(&json)?;
+                Ok(Self(json))
+            }
+        }
+    };
+}
+
+json_text!(Configuration);
+json_text!(UserOptions);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Result<String, TextError> {
+        BucketName::try_from(text.to_owned()).map(String::from)
+    }
+
+    #[test]
+    fn a_name_is_kept_to_the_letter() {
+        assert_eq!(name("  My \u{1f5a5} servers "), Ok("  My \u{1f5a5} servers ".to_owned()));
+    }
+
+    #[test]
+    fn a_name_has_1_to_100_characters_that_are_not_all_blank() {
+        let too_long = TextError::TooLong { max: 100, unit: "characters" };
+
+        assert!(name(&"\u{e9}".repeat(100)).is_ok());
+        assert_eq!(name(&"\u{e9}".repeat(101)), Err(too_long));
+        assert_eq!(name(""), Err(TextError::Blank));
+        assert_eq!(name(" \u{a0}\t"), Err(TextError::Blank));
+    }
+
+    #[test]
+    fn a_comment_may_be_empty_and_has_at_most_1000_characters() {
+        assert!(Comment::try_from(String::new()).is_ok());
+        assert!(Comment::try_from("c".repeat(1_000)).is_ok());
+        assert!(Comment::try_from("c".repeat(1_001)).is_err());
+    }
+
+    #[test]
+    fn an_app_url_is_http_or_https_with_a_host_or_empty() {
+        let app_url = |text: &str| AppUrl::try_from(text.to_owned()).map(String::from);
+
+        for good in ["", "https://example.com", "http://[::1]:3000/a?b#c", "HTTPS://EXAMPLE.COM/"] {
+            assert_eq!(app_url(good), Ok(good.to_owned()));
+        }
+        for bad in ["example.com", "/path", "ftp://example.com", "javascript:alert(1)", "http://", " "] {
+            assert_eq!(app_url(bad), Err(TextError::NotAnUrl), "{bad:?}");
+        }
+        assert!(app_url(&format!("https://example.com/{}", "a".repeat(2_028))).is_ok());
+        assert!(app_url(&format!("https://example.com/{}", "a".repeat(2_029))).is_err());
+    }
+
+    #[test]
+    fn a_configuration_is_kept_and_given_back_as_it_came() {
+        for json in [r#""text""#, r#"{"b": 1.0, "a": [1e400, 123456789012345678901234567890]}"#] {
+            let configuration: Configuration = serde_json::from_str(json).unwrap();
+
+            assert_eq!(serde_json::to_string(&configuration).unwrap(), json);
+            assert_eq!(Configuration::from_stored(json.to_owned()).unwrap(), configuration);
+        }
+    }
+
+    #[test]
+    fn a_configuration_is_text_or_object_of_at_most_16_kib() {
+        let refusal = |json: &str| serde_json::from_str::<Configuration>(json).unwrap_err().to_string();
+
+        for json in ["1", "[]", "true", "null"] {
+            assert!(refusal(json).contains("must be a text or an object"), "{json}");
+        }
+        assert!(serde_json::from_str::<Configuration>(&format!("{:?}", "c".repeat(16_382))).is_ok());
+        assert!(refusal(&format!("{:?}", "c".repeat(16_383))).contains("16384 bytes"));
+    }
+
+    #[test]
+    fn a_username_falls_back_when_the_claim_leaves_nothing() {
+        for (claimed, shown) in [
+            (Some("Alice"), "Alice"),
+            (Some(" \u{7} Alice\n"), "Alice"),
+            (Some("\u{7}\n"), "alice"),
+            (None, "alice"),
+        ] {
+            assert_eq!(Username::from_claim(claimed, "alice").as_str(), shown);
+        }
+        assert_eq!(Username::from_claim(Some(&"a".repeat(101)), "").as_str().len(), 100);
+        assert_eq!(Username::from_claim(None, "\n").as_str(), "unnamed");
+    }
+}

@@ -1,0 +1,66 @@
+//! Points in time.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize, Serializer};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// A point in time, in whole milliseconds since 1970 (UTC). The table holds that number; the wire
+/// shows RFC 3339, see [`Timestamp::rfc3339`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The clock of this machine.
+    #[must_use]
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// The point `milliseconds` after 1970.
+    #[must_use]
+    pub const fn from_millis(milliseconds: i64) -> Self {
+        Self(milliseconds)
+    }
+
+    /// Milliseconds since 1970.
+    #[must_use]
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// The point `seconds` later.
+    #[must_use]
+    pub fn plus_seconds(self, seconds: u32) -> Self {
+        Self(self.0.saturating_add(i64::from(seconds) * 1_000))
+    }
+
+    /// Serialises as RFC 3339 in UTC, for `#[serde(serialize_with)]`.
+    ///
+    /// # Errors
+    /// The year has more than four digits, which RFC 3339 cannot say.
+    pub fn rfc3339<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
+            .map_err(serde::ser::Error::custom)?
+            .format(&Rfc3339)
+            .map_err(serde::ser::Error::custom)?;
+        serializer.serialize_str(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wire_shows_rfc_3339_in_utc() {
+        let shown =
+            |millis| Timestamp::from_millis(millis).rfc3339(serde_json::value::Serializer).map_err(drop);
+
+        assert_eq!(shown(1_795_507_200_123), Ok("2026-11-24T08:00:00.123Z".into()));
+        assert_eq!(shown(0), Ok("1970-01-01T00:00:00Z".into()));
+        assert_eq!(shown(i64::MAX), Err(()));
+    }
+}

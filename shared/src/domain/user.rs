@@ -1,0 +1,17 @@
+//! A person who has signed in with a verified e-mail address.
+
+use super::{Email, UserId, Username};
+
+/// A person who has signed in with a verified e-mail address; only such a person may own or join a
+/// bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Who it is, whatever the address.
+    pub id: UserId,
+    /// The verified address, which no other user has.
+    pub email: Email,
+    /// The name to show.
+    pub username: Username,
+    /// How many live buckets this person owns.
+    pub buckets_owned: u32,
+}

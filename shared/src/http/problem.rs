@@ -1,0 +1,467 @@
+//! Refusals and failures as `application/problem+json` (RFC 9457): the only file with status codes.
+//!
+//! Members beside those of the RFC: `code` (stable, for programs), `request_id` (to find the log
+//! line), `msg` (what the published clients print), for bad input `errors` and `fields` (their
+//! names, as the original backend had them), and for the token route `error` and
+//! `error_description` (RFC 6749 5.2).
+
+use std::{borrow::Cow, error::Error, fmt};
+
+use lambda_http::http::{
+    HeaderValue, StatusCode,
+    header::{RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use serde::Serialize;
+
+use super::{Answer, answer::with_content_type};
+use crate::{
+    auth::{AuthError, TokenError},
+    domain::Right,
+    store::{CreateError, DeleteError, RegisterError, StoreError, UpdateError},
+};
+
+/// Seconds after which a client that got a 503 may ask again.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// What is wrong with one field of the input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// The field's path, such as `options.theme`.
+    field: String,
+    /// What is wrong with it.
+    detail: String,
+}
+
+impl FieldError {
+    /// `field` is wrong in the way of `detail`.
+    #[must_use]
+    pub fn new(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { field: field.into(), detail: detail.into() }
+    }
+}
+
+/// An answer that is not a success.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: Cow<'static, str>,
+    errors: Vec<FieldError>,
+    oauth_error: Option<&'static str>,
+    /// For the log; never in the answer.
+    cause: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    request_id: &'a str,
+    msg: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    fields: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_description: Option<&'a str>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, code, detail: detail.into(), errors: Vec::new(), oauth_error: None, cause: None }
+    }
+
+    /// 400 `invalid_input`: the fields of `errors`, at least one, are bad.
+    #[must_use]
+    pub fn invalid_input(errors: Vec<FieldError>) -> Self {
+        let detail = errors
+            .iter()
+            .map(|FieldError { field, detail }| format!("`{field}`: {detail}"))
+            .collect::<Vec<_>>()
+            .join("; ");
+        Self { errors, ..Self::new(StatusCode::BAD_REQUEST, "invalid_input", detail) }
+    }
+
+    /// 400 `invalid_input`: the body as a whole is bad.
+    #[must_use]
+    pub fn invalid_body(detail: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_input", detail.to_owned())
+    }
+
+    /// 400 `unsupported_grant_type` (RFC 6749 5.2).
+    #[must_use]
+    pub fn unsupported_grant_type() -> Self {
+        let detail = "must be `refresh_token`, the only grant that is exchanged here";
+        Self {
+            code: "unsupported_grant_type",
+            oauth_error: Some("unsupported_grant_type"),
+            ..Self::invalid_input(vec![FieldError::new("grant_type", detail)])
+        }
+    }
+
+    /// 403 `invalid_grant`: the identity provider refused the refresh token. RFC 6749 5.2 says 400;
+    /// the published clients know this refusal as 403.
+    #[must_use]
+    pub fn invalid_grant() -> Self {
+        Self {
+            oauth_error: Some("invalid_grant"),
+            ..Self::new(
+                StatusCode::FORBIDDEN,
+                "invalid_grant",
+                "the identity provider does not accept this refresh token; sign in again",
+            )
+        }
+    }
+
+    /// 404 `bucket_not_found`: also for a bucket that the caller is no member of.
+    #[must_use]
+    pub fn bucket_not_found() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "bucket_not_found",
+            "there is no such bucket, or you are not a member of it",
+        )
+    }
+
+    /// 404 `route_not_found`.
+    #[must_use]
+    pub fn route_not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "route_not_found", "nothing answers this method and path")
+    }
+
+    /// 403 `role_too_low`: a member without `right`.
+    #[must_use]
+    pub fn role_too_low(right: Right) -> Self {
+        let detail = match right {
+            Right::SeeSecret => "only an admin or the owner may see the secret",
+            Right::Update => "only the owner may change the bucket",
+            Right::Delete => "only the owner may delete the bucket",
+        };
+        Self::new(StatusCode::FORBIDDEN, "role_too_low", detail)
+    }
+
+    /// 403 `email_unverified`.
+    #[must_use]
+    pub fn email_unverified() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "email_unverified",
+            "your e-mail address is not verified; verify it at your identity provider and try again",
+        )
+    }
+
+    /// 403 `email_taken`: the caller's address belongs to another subject.
+    #[must_use]
+    pub fn email_taken() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "email_taken",
+            "your e-mail address belongs to another account; sign in with that one",
+        )
+    }
+
+    /// 413 `body_too_large`: the body has more than `max` bytes.
+    #[must_use]
+    pub fn body_too_large(max: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            format!("the body has more than {max} bytes"),
+        )
+    }
+
+    /// 415 `unsupported_media_type`.
+    #[must_use]
+    pub fn unsupported_media_type() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "send the body as application/json",
+        )
+    }
+
+    /// 500 `internal`: a defect or a wrong deployment. `cause` is logged, not told.
+    #[must_use]
+    pub fn internal(cause: &dyn Error) -> Self {
+        Self {
+            cause: Some(chain(cause)),
+            ..Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "something went wrong here; report it with the request id",
+            )
+        }
+    }
+
+    /// 503 `unavailable` with `Retry-After`: nothing was decided; the same request may be sent again.
+    #[must_use]
+    pub fn unavailable(cause: &dyn Error) -> Self {
+        Self {
+            cause: Some(chain(cause)),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "a service that this one needs does not answer; try again in a moment",
+            )
+        }
+    }
+
+    fn unauthorized(code: &'static str, detail: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, code, detail)
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// What happened and what to do next.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The names of the bad fields.
+    #[must_use]
+    pub fn fields(&self) -> Vec<String> {
+        self.errors.iter().map(|error| error.field.clone()).collect()
+    }
+
+    /// What to write to the log: the cause of a failure, nothing for a refusal.
+    #[must_use]
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
+    }
+
+    /// The answer to the request `request_id`.
+    #[must_use]
+    pub fn into_answer(self, request_id: &str) -> Answer {
+        let body = Body {
+            r#type: format!("urn:bucket-api:problem:{}", self.code),
+            title: self.status.canonical_reason().unwrap_or_default(),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+            request_id,
+            msg: &self.detail,
+            errors: &self.errors,
+            fields: self.fields(),
+            error: self.oauth_error,
+            error_description: self.oauth_error.map(|_| &*self.detail),
+        };
+        // Texts and numbers only: this cannot fail, and if it did the status still stands.
+        let body = serde_json::to_string(&body).unwrap_or_default();
+        let mut answer = with_content_type(self.status, "application/problem+json", body);
+        match self.status {
+            StatusCode::UNAUTHORIZED => {
+                // RFC 6750 3: no error code when the request carried no token at all.
+                let challenge = if self.code == "missing_token" {
+                    HeaderValue::from_static("Bearer")
+                } else {
+                    HeaderValue::from_static("Bearer error=\"invalid_token\"")
+                };
+                answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                answer.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+            }
+            _ => {}
+        }
+        answer
+    }
+}
+
+/// `error` and what caused it, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let part = error.to_string();
+        if !text.ends_with(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        source = error.source();
+    }
+    text
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}: {}", self.status.as_u16(), self.code, self.detail)
+    }
+}
+
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::MissingToken => {
+                Self::unauthorized("missing_token", "send an access token as `Authorization: Bearer <token>`")
+            }
+            AuthError::Token(TokenError::Expired) => {
+                Self::unauthorized("expired_token", "the access token has expired; get a new one")
+            }
+            AuthError::Token(TokenError::OtherIssuer) => Self::unauthorized(
+                "invalid_token",
+                "the access token is of another issuer than this API trusts",
+            ),
+            AuthError::Token(TokenError::OtherAudience) => Self::unauthorized(
+                "invalid_token",
+                "the access token is meant for another audience than this API",
+            ),
+            AuthError::Token(
+                TokenError::TooLong
+                | TokenError::Malformed
+                | TokenError::Header
+                | TokenError::UnknownKey
+                | TokenError::Signature
+                | TokenError::NotYetValid
+                | TokenError::Claims,
+            ) => Self::unauthorized("invalid_token", "the access token is not valid; get a new one"),
+            AuthError::InvalidGrant => Self::invalid_grant(),
+            AuthError::Provider(error) => Self::unavailable(&error),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::unavailable(&error),
+            StoreError::Refused(_) | StoreError::Row(_) | StoreError::Random(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<RegisterError> for Problem {
+    fn from(error: RegisterError) -> Self {
+        match error {
+            RegisterError::EmailTaken => Self::email_taken(),
+            RegisterError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<CreateError> for Problem {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::BucketLimit { limit } => Self::new(
+                StatusCode::FORBIDDEN,
+                "bucket_limit",
+                format!(
+                    "you own {limit} buckets, the most one person may own; delete or hand over one first"
+                ),
+            ),
+            CreateError::OwnerChanged | CreateError::IdTaken => Self::unavailable(&error),
+            CreateError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<UpdateError> for Problem {
+    fn from(error: UpdateError) -> Self {
+        match error {
+            UpdateError::BucketNotFound => Self::bucket_not_found(),
+            UpdateError::NotOwner => Self::role_too_low(Right::Update),
+            UpdateError::Changed => Self::unavailable(&error),
+            UpdateError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DeleteError> for Problem {
+    fn from(error: DeleteError) -> Self {
+        match error {
+            DeleteError::BucketNotFound => Self::bucket_not_found(),
+            DeleteError::NotOwner => Self::role_too_low(Right::Delete),
+            DeleteError::Store(error) => error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn answered(problem: Problem) -> (Value, Answer) {
+        let answer = problem.into_answer("request-1");
+        let lambda_http::Body::Text(text) = answer.body() else { panic!("{:?}", answer.body()) };
+        (serde_json::from_str(text).unwrap(), answer)
+    }
+
+    #[test]
+    fn bad_input_names_its_fields_in_all_three_forms() {
+        let (body, answer) = answered(Problem::invalid_input(vec![
+            FieldError::new("name", "is missing"),
+            FieldError::new("comment", "is too long"),
+        ]));
+
+        let detail = "`name`: is missing; `comment`: is too long";
+        assert_eq!(answer.status(), 400);
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        assert_eq!(
+            body,
+            json!({
+                "type": "urn:bucket-api:problem:invalid_input", "title": "Bad Request", "status": 400,
+                "detail": detail, "msg": detail, "code": "invalid_input", "request_id": "request-1",
+                "errors": [
+                    { "field": "name", "detail": "is missing" },
+                    { "field": "comment", "detail": "is too long" },
+                ],
+                "fields": ["name", "comment"],
+            })
+        );
+    }
+
+    #[test]
+    fn a_failure_tells_the_log_and_not_the_client() {
+        let problem = Problem::internal(&std::io::Error::other("table secret-name"));
+
+        assert_eq!(problem.cause(), Some("table secret-name"));
+        assert!(!answered(problem).0.to_string().contains("secret-name"));
+    }
+
+    #[test]
+    fn a_missing_and_a_bad_token_are_challenged_as_rfc_6750_says() {
+        for (error, code, challenge) in [
+            (AuthError::MissingToken, "missing_token", "Bearer"),
+            (AuthError::Token(TokenError::Expired), "expired_token", "Bearer error=\"invalid_token\""),
+            (AuthError::Token(TokenError::Signature), "invalid_token", "Bearer error=\"invalid_token\""),
+        ] {
+            let (body, answer) = answered(error.into());
+
+            assert_eq!((answer.status().as_u16(), &body["code"]), (401, &json!(code)));
+            assert_eq!(answer.headers()["www-authenticate"], challenge);
+        }
+    }
+
+    #[test]
+    fn who_gets_a_503_is_told_when_to_come_back() {
+        let (_, answer) = answered(Problem::unavailable(&std::io::Error::other("down")));
+
+        assert_eq!(answer.headers()["retry-after"], "1");
+    }
+
+    #[test]
+    fn the_token_route_also_speaks_oauth() {
+        let (body, answer) = answered(Problem::invalid_grant());
+
+        assert_eq!(answer.status(), 403);
+        assert_eq!(body["error"], "invalid_grant");
+        assert_eq!(body["error_description"], body["msg"]);
+    }
+}

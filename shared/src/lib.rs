@@ -1,0 +1,18 @@
+//! What the functions share: authentication, HTTP answers, domain rules and the single-table store.
+//!
+//! A request flows `runtime` -> the function's own `handle` -> [`App`] (who is it, what may they) ->
+//! `store` (one read, or one conditional transaction) -> `http` (the answer). `domain` holds the
+//! rules that need no I/O. Nothing here knows a route.
+
+mod app;
+mod auth;
+mod config;
+pub mod domain;
+pub mod http;
+mod runtime;
+pub mod store;
+
+pub use app::{Access, App, Sight};
+pub use auth::{AuthError, Caller, IdentityProvider, Profile, TokenError, Tokens, WebError};
+pub use config::{Config, ConfigError};
+pub use runtime::{Context, StartError, serve};

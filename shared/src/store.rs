@@ -1,0 +1,81 @@
+//! The one table: keys, rows, reads and guarded transactions. One public method per access pattern,
+//! see `docs/data-model.md`.
+
+mod audit;
+mod buckets;
+mod items;
+mod keys;
+mod reads;
+mod transaction;
+mod usage;
+mod users;
+
+use aws_sdk_dynamodb::{
+    Client,
+    error::{ProvideErrorMetadata, SdkError},
+};
+
+pub use buckets::{CreateError, DeleteError, UpdateError};
+pub use usage::{Usage, measured};
+pub use users::RegisterError;
+
+/// Access to the table. Cheap to clone; connections are shared.
+#[derive(Clone, Debug)]
+pub struct Store {
+    client: Client,
+    table: String,
+}
+
+/// Why the table could not be read or written. A guard that refused is not among them: each method
+/// has its own error for those.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No answer, too much contention or throttling, after all retries: the same call may succeed in
+    /// a moment.
+    #[error("the table is not available: {0}")]
+    Unavailable(String),
+    /// The table refuses the call itself: a wrong deployment, or a defect.
+    #[error("the table refuses the call: {0}")]
+    Refused(String),
+    /// A row is not what was once written.
+    #[error("a row cannot be read or written: {0}")]
+    Row(String),
+    /// The operating system's random source failed.
+    #[error("the random source failed: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+impl Store {
+    /// A store over `table`.
+    #[must_use]
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+}
+
+/// Sorts an SDK error into one to retry and one to report.
+fn store_error<E>(error: &SdkError<E>) -> StoreError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match error {
+        SdkError::ServiceError(service) => {
+            let text = format!(
+                "{}: {}",
+                service.err().code().unwrap_or("unknown"),
+                service.err().message().unwrap_or_default()
+            );
+            let retryable = service.raw().status().is_server_error()
+                || service.err().code().is_some_and(transaction::is_transient);
+            if retryable { StoreError::Unavailable(text) } else { StoreError::Refused(text) }
+        }
+        SdkError::ConstructionFailure(_) => StoreError::Refused("the call could not be built".to_owned()),
+        SdkError::TimeoutError(_) => StoreError::Unavailable("it does not answer in time".to_owned()),
+        SdkError::DispatchFailure(failure) => StoreError::Unavailable(format!(
+            "no connection: {}",
+            failure.as_connector_error().map(ToString::to_string).unwrap_or_default()
+        )),
+        SdkError::ResponseError(_) => StoreError::Unavailable("its answer could not be read".to_owned()),
+        _ => StoreError::Unavailable("it failed in an unknown way".to_owned()),
+    }
+}

@@ -1,0 +1,299 @@
+//! Buckets.
+
+use super::{
+    Store, StoreError,
+    audit::{self, Action},
+    items::{AgentKeyRow, BucketPointerRow, BucketRow, Item, MemberRow, UserRow, from_item},
+    keys::{BUCKET_POINTER_PREFIX, Key},
+    transaction::Write,
+};
+use crate::domain::{
+    AppUrl, Bucket, BucketChanges, BucketId, BucketName, Comment, Configuration, Member, NewBucket, PlanName,
+    PublicId, Role, SecretId, Timestamp, User, UserId, UserOptions,
+};
+
+/// How often a change that rests on what was read is decided anew when something came between.
+const CHANGE_ATTEMPTS: u32 = 5;
+
+/// Why a bucket could not be created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The owner has as many as one person may.
+    #[error("the owner has {limit} buckets already")]
+    BucketLimit {
+        /// The most that one person may own.
+        limit: u32,
+    },
+    /// The owner's address changed while the bucket was being created.
+    #[error("the owner's address changed meanwhile")]
+    OwnerChanged,
+    /// A new random identifier was taken already.
+    #[error("a random identifier was taken")]
+    IdTaken,
+    /// The table failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a bucket could not be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError {
+    /// It is gone, or the caller is no member any more.
+    #[error("there is no such bucket")]
+    BucketNotFound,
+    /// The caller is not its owner.
+    #[error("only the owner may change a bucket")]
+    NotOwner,
+    /// It kept being changed by others meanwhile.
+    #[error("the bucket kept changing")]
+    Changed,
+    /// The table failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a bucket could not be deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteError {
+    /// It is gone.
+    #[error("there is no such bucket")]
+    BucketNotFound,
+    /// The caller is not its owner.
+    #[error("only the owner may delete a bucket")]
+    NotOwner,
+    /// The table failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Store {
+    /// The live bucket `bucket` and `user`'s membership in it, or nothing: one read.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn membership(
+        &self,
+        bucket: &BucketId,
+        user: &UserId,
+    ) -> Result<Option<(Bucket, Member)>, StoreError> {
+        let keys = [Key::bucket(bucket), Key::member(bucket, user)];
+        let mut found = self.batch_get(&keys).await?;
+        let [bucket, member] = keys.map(|key| found.remove(&key));
+        live_membership(bucket, member)
+    }
+
+    /// The live buckets that `user` is a member of, oldest first: one query for the pointers, then
+    /// reads of up to 50 buckets each.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn memberships(&self, user: &UserId) -> Result<Vec<(Bucket, Member)>, StoreError> {
+        let pointers = self
+            .query(&Key::user(user).pk, BUCKET_POINTER_PREFIX)
+            .await?
+            .into_iter()
+            .map(from_item::<BucketPointerRow>)
+            .collect::<Result<Vec<_>, _>>()?;
+        let keys: Vec<_> = pointers
+            .iter()
+            .flat_map(|pointer| [Key::bucket(&pointer.bucket_id), Key::member(&pointer.bucket_id, user)])
+            .collect();
+        let mut found = self.batch_get(&keys).await?;
+        let mut memberships = Vec::with_capacity(pointers.len());
+        for pointer in pointers {
+            let bucket = found.remove(&Key::bucket(&pointer.bucket_id));
+            let member = found.remove(&Key::member(&pointer.bucket_id, user));
+            memberships.extend(live_membership(bucket, member)?);
+        }
+        memberships.sort_by(|(a, _), (b, _)| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        Ok(memberships)
+    }
+
+    /// Creates a bucket of `owner`, who may own `limit` at most: bucket, membership, pointer, agent
+    /// key, the owner's count and the audit row together.
+    ///
+    /// # Errors
+    /// The limit is reached, or the table failed.
+    pub async fn create_bucket(
+        &self,
+        new: NewBucket,
+        owner: &User,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<(Bucket, Member), CreateError> {
+        let NewBucket { name, comment, app_url } = new;
+        let bucket = Bucket {
+            id: BucketId::random().map_err(StoreError::from)?,
+            name,
+            comment,
+            app_url,
+            configuration: None,
+            public_id: PublicId::random().map_err(StoreError::from)?,
+            secret_id: SecretId::random().map_err(StoreError::from)?,
+            owner_id: owner.id.clone(),
+            owner_username: owner.username.clone(),
+            plan: PlanName::default(),
+            seats_used: 1,
+            servers_used: 0,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+            deleted_at: None,
+        };
+        let member = Member {
+            user_id: owner.id.clone(),
+            role: Role::Owner,
+            email: owner.email.clone(),
+            username: owner.username.clone(),
+            options: UserOptions::default(),
+            joined_at: now,
+        };
+        let pointer = BucketPointerRow { user_id: owner.id.clone(), bucket_id: bucket.id.clone() };
+        let agent_key = AgentKeyRow { public_id: bucket.public_id.clone(), bucket_id: bucket.id.clone() };
+        self.transaction()
+            .guarded_by(
+                Write::update(Key::user(&owner.id), "ADD #buckets_owned :one")
+                    .when("#buckets_owned < :limit AND #email = :email")
+                    .value(":one", 1)
+                    .value(":limit", limit)
+                    .value(":email", owner.email.as_str()),
+                move |old| match old.map(from_item::<UserRow>).transpose() {
+                    Err(error) => error.into(),
+                    Ok(user) => match user.map(User::from) {
+                        Some(user) if user.buckets_owned >= limit => CreateError::BucketLimit { limit },
+                        Some(_) | None => CreateError::OwnerChanged,
+                    },
+                },
+            )
+            .guarded(Write::put_new(&BucketRow::from(&bucket)), CreateError::IdTaken)
+            .guarded(Write::put_new(&MemberRow::new(&bucket.id, &member)), CreateError::IdTaken)
+            .guarded(Write::put_new(&pointer), CreateError::IdTaken)
+            .guarded(Write::put_new(&agent_key), CreateError::IdTaken)
+            .with(Write::put(&audit::row(&bucket.id, &owner.id, Action::Create, now)?))
+            .commit()
+            .await?;
+        Ok((bucket, member))
+    }
+
+    /// Changes `bucket`, as last read, for its owner `actor`. The answer is exact: when somebody
+    /// else's change came between, it is read and decided anew.
+    ///
+    /// # Errors
+    /// The bucket is gone, `actor` is not its owner, or the table failed.
+    pub async fn update_bucket(
+        &self,
+        mut bucket: Bucket,
+        actor: &UserId,
+        changes: BucketChanges,
+        now: Timestamp,
+    ) -> Result<Bucket, UpdateError> {
+        for _ in 0..CHANGE_ATTEMPTS {
+            let id = bucket.id.clone();
+            let version = bucket.version;
+            let updated = bucket.changed(changes.clone(), now);
+            let me = actor.clone();
+            let committed = self
+                .transaction()
+                .guarded_by(
+                    change_write(&updated, &changes)
+                        .when("attribute_not_exists(#deleted_at) AND #owner_id = :me AND #version = :version")
+                        .value(":me", actor.as_str())
+                        .value(":version", version),
+                    move |old| match live(old) {
+                        Err(error) => error.into(),
+                        Ok(None) => UpdateError::BucketNotFound,
+                        Ok(Some(bucket)) if bucket.owner_id != me => UpdateError::NotOwner,
+                        Ok(Some(_)) => UpdateError::Changed,
+                    },
+                )
+                .with(Write::put(&audit::row(&id, actor, Action::Update, now)?))
+                .commit()
+                .await;
+            match committed {
+                Ok(()) => return Ok(updated),
+                Err(UpdateError::Changed) => {}
+                Err(error) => return Err(error),
+            }
+            let Some((read, _)) = self.membership(&id, actor).await? else {
+                return Err(UpdateError::BucketNotFound);
+            };
+            bucket = read;
+        }
+        Err(UpdateError::Changed)
+    }
+
+    /// Deletes `bucket` for its owner `actor`: it, its agent key and its place in the owner's count
+    /// go together. What hangs under it is unreachable from then on.
+    ///
+    /// # Errors
+    /// The bucket is gone, `actor` is not its owner, or the table failed.
+    pub async fn delete_bucket(
+        &self,
+        bucket: &Bucket,
+        actor: &UserId,
+        now: Timestamp,
+    ) -> Result<(), DeleteError> {
+        self.transaction()
+            .guarded_by(
+                Write::update(
+                    Key::bucket(&bucket.id),
+                    "SET #deleted_at = :now, #updated_at = :now ADD #version :one",
+                )
+                .when("attribute_not_exists(#deleted_at) AND #owner_id = :me")
+                .value(":now", now)
+                .value(":one", 1)
+                .value(":me", actor.as_str()),
+                |old| match live(old) {
+                    Err(error) => error.into(),
+                    Ok(None) => DeleteError::BucketNotFound,
+                    Ok(Some(_)) => DeleteError::NotOwner,
+                },
+            )
+            .guarded(
+                Write::update(Key::user(actor), "ADD #buckets_owned :less")
+                    .when("attribute_exists(#pk)")
+                    .value(":less", -1),
+                StoreError::Row("an owner without user row".to_owned()).into(),
+            )
+            .with(Write::delete(Key::agent_key(&bucket.public_id)))
+            .with(Write::put(&audit::row(&bucket.id, actor, Action::Delete, now)?))
+            .commit()
+            .await
+    }
+}
+
+/// Writes of `updated` what `changes` names, and nothing else: what others change at the same time
+/// is theirs.
+fn change_write(updated: &Bucket, changes: &BucketChanges) -> Write {
+    let BucketChanges { name, comment, app_url, configuration } = changes;
+    let texts = [
+        ("name", name.as_ref().map(BucketName::as_str)),
+        ("comment", comment.as_ref().map(Comment::as_str)),
+        ("app_url", app_url.as_ref().map(AppUrl::as_str)),
+        ("configuration", configuration.as_ref().map(Configuration::as_json)),
+    ];
+    let given = || texts.iter().filter_map(|(field, text)| text.map(|text| (field, text)));
+    let expression = given().fold(
+        "SET #updated_at = :updated_at, #version = :next_version".to_owned(),
+        |expression, (field, _)| expression + &format!(", #{field} = :{field}"),
+    );
+    let write = Write::update(Key::bucket(&updated.id), expression)
+        .value(":updated_at", updated.updated_at)
+        .value(":next_version", updated.version);
+    given().fold(write, |write, (field, text)| write.value(&format!(":{field}"), text))
+}
+
+/// The bucket in `item`, unless there is none or it was deleted.
+fn live(item: Option<Item>) -> Result<Option<Bucket>, StoreError> {
+    let bucket = item.map(from_item::<BucketRow>).transpose()?.map(Bucket::try_from).transpose()?;
+    Ok(bucket.filter(Bucket::is_live))
+}
+
+/// A membership counts where the bucket lives and the member's row is there.
+fn live_membership(
+    bucket: Option<Item>,
+    member: Option<Item>,
+) -> Result<Option<(Bucket, Member)>, StoreError> {
+    let member = member.map(from_item::<MemberRow>).transpose()?.map(Member::try_from).transpose()?;
+    Ok(live(bucket)?.zip(member))
+}

@@ -1,0 +1,307 @@
+//! The rows of the table and how they become domain types. Conversions take a row apart field by
+//! field, so that a new field breaks the build until it is carried over.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{StoreError, keys::Key};
+use crate::domain::{
+    AppUrl, Bucket, BucketId, BucketName, Comment, Configuration, Email, Member, PlanName, PublicId, Role,
+    SecretId, Timestamp, User, UserId, UserOptions, Username,
+};
+
+/// A row as the SDK gives and takes it.
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// A kind of row. Its name stands in the attribute `type` of each.
+pub(crate) trait Row: Serialize + DeserializeOwned {
+    const TYPE: &'static str;
+
+    fn key(&self) -> Key;
+}
+
+/// `row` as an item: its fields, its key, its type.
+pub(crate) fn to_item<R: Row>(row: &R) -> Result<Item, StoreError> {
+    let mut item: Item =
+        serde_dynamo::to_item(row).map_err(|error| StoreError::Row(format!("{} row: {error}", R::TYPE)))?;
+    item.extend(row.key().attributes());
+    item.insert("type".to_owned(), AttributeValue::S(R::TYPE.to_owned()));
+    Ok(item)
+}
+
+/// The row in `item`.
+pub(crate) fn from_item<R: Row>(item: Item) -> Result<R, StoreError> {
+    match item.get("type") {
+        Some(AttributeValue::S(kind)) if kind == R::TYPE => {}
+        other => {
+            return Err(StoreError::Row(format!("expected a {} row, but its type is {other:?}", R::TYPE)));
+        }
+    }
+    serde_dynamo::from_item(item).map_err(|error| StoreError::Row(format!("{} row: {error}", R::TYPE)))
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BucketRow {
+    id: BucketId,
+    name: BucketName,
+    comment: Comment,
+    app_url: AppUrl,
+    /// JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    configuration: Option<String>,
+    public_id: PublicId,
+    secret_id: SecretId,
+    owner_id: UserId,
+    owner_username: Username,
+    plan: PlanName,
+    seats_used: u32,
+    servers_used: u32,
+    version: u32,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted_at: Option<Timestamp>,
+}
+
+impl Row for BucketRow {
+    const TYPE: &'static str = "bucket";
+
+    fn key(&self) -> Key {
+        Key::bucket(&self.id)
+    }
+}
+
+impl From<&Bucket> for BucketRow {
+    fn from(bucket: &Bucket) -> Self {
+        let Bucket {
+            id,
+            name,
+            comment,
+            app_url,
+            configuration,
+            public_id,
+            secret_id,
+            owner_id,
+            owner_username,
+            plan,
+            seats_used,
+            servers_used,
+            version,
+            created_at,
+            updated_at,
+            deleted_at,
+        } = bucket.clone();
+        Self {
+            id,
+            name,
+            comment,
+            app_url,
+            configuration: configuration.map(|configuration| configuration.as_json().to_owned()),
+            public_id,
+            secret_id,
+            owner_id,
+            owner_username,
+            plan,
+            seats_used,
+            servers_used,
+            version,
+            created_at,
+            updated_at,
+            deleted_at,
+        }
+    }
+}
+
+impl TryFrom<BucketRow> for Bucket {
+    type Error = StoreError;
+
+    fn try_from(row: BucketRow) -> Result<Self, StoreError> {
+        let BucketRow {
+            id,
+            name,
+            comment,
+            app_url,
+            configuration,
+            public_id,
+            secret_id,
+            owner_id,
+            owner_username,
+            plan,
+            seats_used,
+            servers_used,
+            version,
+            created_at,
+            updated_at,
+            deleted_at,
+        } = row;
+        Ok(Self {
+            id,
+            name,
+            comment,
+            app_url,
+            configuration: configuration
+                .map(Configuration::from_stored)
+                .transpose()
+                .map_err(|error| StoreError::Row(format!("configuration: {error}")))?,
+            public_id,
+            secret_id,
+            owner_id,
+            owner_username,
+            plan,
+            seats_used,
+            servers_used,
+            version,
+            created_at,
+            updated_at,
+            deleted_at,
+        })
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct MemberRow {
+    bucket_id: BucketId,
+    user_id: UserId,
+    role: Role,
+    email: Email,
+    username: Username,
+    /// JSON.
+    options: String,
+    joined_at: Timestamp,
+}
+
+impl Row for MemberRow {
+    const TYPE: &'static str = "member";
+
+    fn key(&self) -> Key {
+        Key::member(&self.bucket_id, &self.user_id)
+    }
+}
+
+impl MemberRow {
+    pub(crate) fn new(bucket_id: &BucketId, member: &Member) -> Self {
+        let Member { user_id, role, email, username, options, joined_at } = member.clone();
+        Self {
+            bucket_id: bucket_id.clone(),
+            user_id,
+            role,
+            email,
+            username,
+            options: options.as_json().to_owned(),
+            joined_at,
+        }
+    }
+}
+
+impl TryFrom<MemberRow> for Member {
+    type Error = StoreError;
+
+    fn try_from(row: MemberRow) -> Result<Self, StoreError> {
+        let MemberRow { bucket_id: _, user_id, role, email, username, options, joined_at } = row;
+        Ok(Self {
+            user_id,
+            role,
+            email,
+            username,
+            options: UserOptions::from_stored(options)
+                .map_err(|error| StoreError::Row(format!("options: {error}")))?,
+            joined_at,
+        })
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct UserRow {
+    id: UserId,
+    email: Email,
+    username: Username,
+    buckets_owned: u32,
+}
+
+impl Row for UserRow {
+    const TYPE: &'static str = "user";
+
+    fn key(&self) -> Key {
+        Key::user(&self.id)
+    }
+}
+
+impl From<&User> for UserRow {
+    fn from(user: &User) -> Self {
+        let User { id, email, username, buckets_owned } = user.clone();
+        Self { id, email, username, buckets_owned }
+    }
+}
+
+impl From<UserRow> for User {
+    fn from(row: UserRow) -> Self {
+        let UserRow { id, email, username, buckets_owned } = row;
+        Self { id, email, username, buckets_owned }
+    }
+}
+
+/// Lists one bucket of one user.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BucketPointerRow {
+    pub(crate) user_id: UserId,
+    pub(crate) bucket_id: BucketId,
+}
+
+impl Row for BucketPointerRow {
+    const TYPE: &'static str = "bucket_pointer";
+
+    fn key(&self) -> Key {
+        Key::bucket_pointer(&self.user_id, &self.bucket_id)
+    }
+}
+
+/// Says whose a verified address is.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct EmailClaimRow {
+    pub(crate) email: Email,
+    pub(crate) user_id: UserId,
+}
+
+impl Row for EmailClaimRow {
+    const TYPE: &'static str = "email_claim";
+
+    fn key(&self) -> Key {
+        Key::email_claim(&self.email)
+    }
+}
+
+/// Finds a bucket by its `public_id`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AgentKeyRow {
+    pub(crate) public_id: PublicId,
+    pub(crate) bucket_id: BucketId,
+}
+
+impl Row for AgentKeyRow {
+    const TYPE: &'static str = "agent_key";
+
+    fn key(&self) -> Key {
+        Key::agent_key(&self.public_id)
+    }
+}
+
+/// What was done to a bucket, by whom, when; written in the transaction that does it. Holds no
+/// secret and no address.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AuditRow {
+    pub(crate) bucket_id: BucketId,
+    pub(crate) id: String,
+    pub(crate) actor_id: UserId,
+    pub(crate) action: super::audit::Action,
+    pub(crate) at: Timestamp,
+}
+
+impl Row for AuditRow {
+    const TYPE: &'static str = "audit";
+
+    fn key(&self) -> Key {
+        Key::audit(&self.bucket_id, &self.id)
+    }
+}

@@ -1,0 +1,69 @@
+//! Every key string of the table; no other file contains one.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use crate::domain::{BucketId, Email, PublicId, UserId};
+
+/// The primary key of a row.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) pk: String,
+    pub(crate) sk: String,
+}
+
+/// What the sort keys of a user's pointers to buckets begin with.
+pub(crate) const BUCKET_POINTER_PREFIX: &str = "BUCKET#";
+
+impl Key {
+    fn new(pk: String, sk: String) -> Self {
+        Self { pk, sk }
+    }
+
+    pub(crate) fn bucket(bucket: &BucketId) -> Self {
+        Self::new(format!("BUCKET#{}", bucket.as_str()), "BUCKET".to_owned())
+    }
+
+    pub(crate) fn member(bucket: &BucketId, user: &UserId) -> Self {
+        Self::new(format!("BUCKET#{}", bucket.as_str()), format!("MEMBER#{}", user.as_str()))
+    }
+
+    /// `id` is a ULID: rows of one bucket sort by time.
+    pub(crate) fn audit(bucket: &BucketId, id: &str) -> Self {
+        Self::new(format!("BUCKET#{}", bucket.as_str()), format!("AUDIT#{id}"))
+    }
+
+    pub(crate) fn user(user: &UserId) -> Self {
+        Self::new(format!("USER#{}", user.as_str()), "USER".to_owned())
+    }
+
+    /// Lists a user's buckets; holds no role.
+    pub(crate) fn bucket_pointer(user: &UserId, bucket: &BucketId) -> Self {
+        Self::new(Self::user(user).pk, format!("{BUCKET_POINTER_PREFIX}{}", bucket.as_str()))
+    }
+
+    /// Says whose a verified address is.
+    pub(crate) fn email_claim(email: &Email) -> Self {
+        Self::new(format!("EMAIL#{}", email.as_str()), "USER".to_owned())
+    }
+
+    /// Finds a bucket by the public half of its agents' credentials.
+    pub(crate) fn agent_key(public_id: &PublicId) -> Self {
+        Self::new(format!("KEY#{}", public_id.as_str()), "KEY".to_owned())
+    }
+
+    /// A row that never exists: reading it opens the connection.
+    pub(crate) fn nothing() -> Self {
+        Self::new("NOTHING".to_owned(), "NOTHING".to_owned())
+    }
+
+    /// The form that the SDK takes.
+    pub(crate) fn attributes(&self) -> HashMap<String, AttributeValue> {
+        let Self { pk, sk } = self;
+        HashMap::from([
+            ("pk".to_owned(), AttributeValue::S(pk.clone())),
+            ("sk".to_owned(), AttributeValue::S(sk.clone())),
+        ])
+    }
+}
