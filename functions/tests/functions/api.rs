@@ -1,0 +1,254 @@
+//! The API under test and the people who use it.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use aws_sdk_dynamodb::{
+    Client, Config,
+    config::{BehaviorVersion, Credentials, Region},
+    types::AttributeValue,
+};
+use axum::http::{HeaderMap, Request, Response};
+use bytes::Bytes;
+use local::{Data, Options, Stack};
+use serde_json::{Value, json};
+
+/// The folder of the workspace.
+pub(crate) fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The whole API on a free port, with an empty table, gone with the value.
+pub(crate) struct Api {
+    pub(crate) stack: Stack,
+    logs: Arc<Mutex<Vec<String>>>,
+}
+
+impl Api {
+    pub(crate) async fn start() -> Self {
+        Self::with_parameters(&[]).await
+    }
+
+    /// As deployed with these template parameters.
+    pub(crate) async fn with_parameters(parameters: &[(&str, &str)]) -> Self {
+        let logs = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&logs);
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let options = Options {
+            template: workspace().join("template.yaml"),
+            binaries: Path::new(env!("CARGO_BIN_EXE_create")).parent().unwrap().to_owned(),
+            data: Data::Memory,
+            port: 0,
+            parameters: parameters.iter().map(own).collect::<BTreeMap<_, _>>(),
+            logs: Arc::new(move |_, line| sink.lock().unwrap().push(line.to_owned())),
+        };
+        Self { stack: Stack::start(options).await.unwrap(), logs }
+    }
+
+    /// A person who has signed in as the published clients do. `address` may carry the marks of the
+    /// embedded provider's refresh tokens, such as `#unverified`.
+    pub(crate) async fn user(&self, address: &str) -> Person<'_> {
+        let body =
+            json!({ "client_id": "0943857435", "refresh_token": address, "grant_type": "refresh_token" });
+        let answer = self.send("POST", "/api/oauth/token", None, Some(&body.to_string())).await;
+        self.bearer(answer.ok()["access_token"].as_str().unwrap())
+    }
+
+    /// A person with a token of these claims beside the needed ones.
+    pub(crate) fn user_with_claims(&self, claims: &Value) -> Person<'_> {
+        let identity = self.stack.identity();
+        let mut all =
+            json!({ "iss": identity.issuer(), "aud": identity.audience(), "exp": 4_102_444_800_u32 });
+        all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+        self.bearer(&identity.sign(&all).unwrap())
+    }
+
+    /// Whoever carries `token`.
+    pub(crate) fn bearer(&self, token: &str) -> Person<'_> {
+        Person { api: self, token: token.to_owned() }
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Option<&str>,
+    ) -> Answer {
+        let mut headers = vec![];
+        let authorization = token.map(|token| format!("Bearer {token}"));
+        if let Some(authorization) = &authorization {
+            headers.push(("authorization", authorization.as_str()));
+        }
+        if body.is_some() {
+            headers.push(("content-type", "application/json"));
+        }
+        self.send_with(method, path, &headers, body.unwrap_or_default()).await
+    }
+
+    pub(crate) async fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.stack.origin()));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        local::client::send(request.body(body.to_owned()).unwrap()).await.unwrap().into()
+    }
+
+    fn database(&self) -> Client {
+        let config = Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .endpoint_url(self.stack.dynamodb_endpoint())
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .credentials_provider(Credentials::new("key", "secret", None, None, "test"))
+            .build();
+        Client::from_conf(config)
+    }
+
+    /// Every row of the table, ordered by key.
+    pub(crate) async fn rows(&self) -> Vec<Value> {
+        let answer = self.database().scan().table_name(self.stack.table_name()).send().await.unwrap();
+        let mut rows: Vec<Value> = serde_dynamo::from_items(answer.items.unwrap()).unwrap();
+        rows.sort_by_key(|row| (row["pk"].to_string(), row["sk"].to_string()));
+        rows
+    }
+
+    /// The rows of one type.
+    pub(crate) async fn rows_of(&self, kind: &str) -> Vec<Value> {
+        self.rows().await.into_iter().filter(|row| row["type"] == kind).collect()
+    }
+
+    /// Puts a row as it is, for what no route makes yet.
+    pub(crate) async fn put_row(&self, row: &Value) {
+        let item: std::collections::HashMap<String, AttributeValue> = serde_dynamo::to_item(row).unwrap();
+        self.database()
+            .put_item()
+            .table_name(self.stack.table_name())
+            .set_item(Some(item))
+            .send()
+            .await
+            .unwrap();
+    }
+
+    /// Makes `person` a member of `bucket` with `role`.
+    pub(crate) async fn adds(&self, bucket: &Value, person: &Person<'_>, role: &str) {
+        let user = person.get("/api/users/isLogged").await.ok();
+        let (bucket_id, user_id) = (bucket["_id"].as_str().unwrap(), user["_id"].as_str().unwrap());
+        self.put_row(&json!({
+            "pk": format!("BUCKET#{bucket_id}"), "sk": format!("MEMBER#{user_id}"), "type": "member",
+            "bucket_id": bucket_id, "user_id": user_id, "role": role, "email": user["email"],
+            "username": user["username"], "options": "{}", "joined_at": 0,
+        }))
+        .await;
+        self.put_row(&json!({
+            "pk": format!("USER#{user_id}"), "sk": format!("BUCKET#{bucket_id}"), "type": "bucket_pointer",
+            "user_id": user_id, "bucket_id": bucket_id,
+        }))
+        .await;
+    }
+
+    /// The lines that the functions have logged.
+    pub(crate) fn logs(&self) -> Vec<String> {
+        self.logs.lock().unwrap().clone()
+    }
+}
+
+/// Somebody with an access token.
+pub(crate) struct Person<'a> {
+    api: &'a Api,
+    pub(crate) token: String,
+}
+
+impl Person<'_> {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.api.send("GET", path, Some(&self.token), None).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.api.send("DELETE", path, Some(&self.token), Some("{}")).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.api.send("PUT", path, Some(&self.token), Some(&body.to_string())).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.api.send("POST", path, Some(&self.token), Some(&body.to_string())).await
+    }
+
+    /// Creates a bucket and gives it as the answer shows it.
+    pub(crate) async fn creates_bucket(&self, name: &str) -> Value {
+        self.post("/api/bucket/create_classic", &json!({ "name": name })).await.ok()["bucket"].take()
+    }
+
+    /// The names of the person's buckets.
+    pub(crate) async fn bucket_names(&self) -> Vec<String> {
+        let buckets = self.get("/api/bucket").await.ok();
+        buckets.as_array().unwrap().iter().map(|bucket| bucket["name"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// The path of `bucket`, and what follows.
+pub(crate) fn path(bucket: &Value, rest: &str) -> String {
+    format!("/api/bucket/{}{rest}", bucket["_id"].as_str().unwrap())
+}
+
+/// An answer, its body read as JSON.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl From<Response<Bytes>> for Answer {
+    fn from(response: Response<Bytes>) -> Self {
+        let (parts, body) = response.into_parts();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        Self {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        }
+    }
+}
+
+impl Answer {
+    /// The body of a 200.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.body);
+        self.body
+    }
+
+    /// Asserts a refusal in its whole form, and gives its detail.
+    #[track_caller]
+    pub(crate) fn is_problem(&self, status: u16, code: &str) -> String {
+        assert_eq!((self.status, &self.body["code"]), (status, &json!(code)), "{}", self.body);
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        assert_eq!(self.headers["cache-control"], "no-store");
+        assert_eq!(self.body["status"], status);
+        assert_eq!(self.body["type"], format!("urn:bucket-api:problem:{code}"));
+        assert_eq!(self.body["msg"], self.body["detail"]);
+        assert!(self.body["request_id"].as_str().is_some_and(|id| !id.is_empty()));
+        assert_eq!(self.headers.contains_key("www-authenticate"), status == 401);
+        assert_eq!(self.headers.contains_key("retry-after"), status == 503);
+        self.body["detail"].as_str().unwrap().to_owned()
+    }
+
+    /// Asserts that the fields `names` are said to be bad.
+    #[track_caller]
+    pub(crate) fn blames(&self, names: &[&str]) {
+        self.is_problem(400, "invalid_input");
+        assert_eq!(self.body["fields"], json!(names), "{}", self.body);
+    }
+}

@@ -1,0 +1,102 @@
+//! What the functions log: one line a request, and nothing that must not be read there.
+
+use serde_json::{Value, json};
+
+use super::api::{Api, path};
+
+async fn lines(api: &Api) -> Vec<Value> {
+    // Lines arrive behind the answer, through a pipe.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    api.logs().iter().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
+}
+
+#[tokio::test]
+async fn each_request_is_one_line_with_what_it_took() {
+    let api = Api::start().await;
+    let owner = api.user("owner@example.com").await;
+    let bucket = owner.creates_bucket("Servers").await;
+    owner.get(&path(&bucket, "")).await.ok();
+    let refused = owner.get("/api/bucket/x").await;
+
+    let lines = lines(&api).await;
+
+    let seen: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            assert_eq!((&line["message"], &line["level"]), (&json!("request"), &json!("INFO")));
+            assert!(
+                line["duration_ms"].is_f64()
+                    && line["request_id"].is_string()
+                    && line["timestamp"].is_string()
+            );
+            let field = |name: &str| line[name].as_f64().unwrap();
+            (
+                line["route"].as_str().unwrap(),
+                line["status"].as_u64().unwrap(),
+                line["code"].as_str(),
+                [field("table_calls"), field("read_units"), field("write_units")],
+            )
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("POST /api/oauth/token", 200, None, [0.0, 0.0, 0.0]),
+            // Read the user: none; record the person; create the bucket.
+            ("POST /api/bucket/create_classic", 200, None, [3.0, 1.0, 16.0]),
+            ("GET /api/bucket/{id}", 200, None, [1.0, 2.0, 0.0]),
+            ("GET /api/bucket/{id}", 404, Some("bucket_not_found"), [0.0, 0.0, 0.0]),
+        ]
+    );
+    assert_eq!(lines[3]["request_id"], refused.body["request_id"]);
+}
+
+#[tokio::test]
+async fn a_failure_is_logged_once_with_its_cause() {
+    let api = Api::with_parameters(&[("OidcIssuer", "http://127.0.0.1:1")]).await;
+    let person = api.user_with_claims(&json!({ "sub": "a" }));
+    let answer = person.get("/api/bucket").await;
+
+    let lines = lines(&api).await;
+
+    let [warning, error] = lines.as_slice() else { panic!("{lines:?}") };
+    assert_eq!((&warning["level"], &error["level"]), (&json!("WARN"), &json!("ERROR")));
+    assert_eq!(warning["message"], "the key set could not be fetched");
+    assert!(warning["error"].as_str().unwrap().contains("http://127.0.0.1:1/.well-known"), "{warning}");
+    assert_eq!(error["error"], "the identity provider did not answer a moment ago");
+    assert_eq!(error["request_id"], answer.body["request_id"]);
+    assert!(!answer.body.to_string().contains("identity"));
+}
+
+#[tokio::test]
+async fn no_line_holds_a_token_a_secret_or_an_address() {
+    let api = Api::start().await;
+    let owner = api.user("very-private@example.com").await;
+    let bucket = owner.creates_bucket("Confidential name").await;
+    owner.put(&path(&bucket, ""), &json!({ "comment": "Confidential comment" })).await.ok();
+    owner.put(&path(&bucket, ""), &json!({ "comment": ["Confidential comment"] })).await.blames(&["comment"]);
+    owner.get(&path(&bucket, "?email=very-private@example.com")).await.ok();
+    owner.get("/api/users/isLogged").await.ok();
+    owner.delete(&path(&bucket, "")).await.ok();
+    api.bearer("very-private-token").get("/api/bucket").await.is_problem(401, "invalid_token");
+    api.send("POST", "/api/oauth/token", None, Some("{\"refresh_token\":\"very-private\"}")).await;
+
+    let text = lines(&api).await.iter().map(Value::to_string).collect::<String>();
+
+    assert!(text.contains("/api/oauth/token"));
+    let secrets = [bucket["secret_id"].as_str().unwrap(), owner.token.split('.').nth(1).unwrap()];
+    for private in ["very-private", "@example.com", "Confidential"].into_iter().chain(secrets) {
+        assert!(!text.contains(private), "{private} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_function_that_cannot_start_names_the_variable() {
+    let api = Api::with_parameters(&[("OidcJwks", "not a key set")]).await;
+
+    let answer = api.send("GET", "/api/bucket", None, None).await;
+
+    assert_eq!((answer.status, &answer.body), (500, &json!({ "message": "Internal Server Error" })));
+    let text = api.logs().concat();
+    assert!(text.contains("OIDC_JWKS must be a JWK Set as JSON"), "{text}");
+}

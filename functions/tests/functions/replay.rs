@@ -1,0 +1,224 @@
+//! Replays `events/<function>/<case>.json` through the Lambda Runtime API against the real binaries,
+//! and compares status, headers and body with `<case>.answer.json`.
+//!
+//! With `UPDATE_EVENTS=1` it writes what is missing: `{{person}}` in an event becomes that person's
+//! token, and an event without answer gets the one that it has now, to be read before it is committed.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use serde_json::{Value, json};
+
+use super::api::{Api, workspace};
+
+const ISSUER: &str = "https://identity.example.com";
+
+/// Who the events' tokens are of, and what the tokens say beside `sub`.
+fn people() -> Vec<(&'static str, Value)> {
+    let verified = |name: &str| json!({ "email": format!("{name}@example.com"), "email_verified": true });
+    let mut expired = verified("alice");
+    expired["exp"] = json!(1_577_836_800);
+    expired["sub"] = json!("alice");
+    vec![
+        ("alice", verified("alice")),
+        ("bob", verified("bob")),
+        ("carol", verified("carol")),
+        ("dave", verified("dave")),
+        ("frank", verified("frank")),
+        ("erin", json!({ "email": "erin@example.com", "email_verified": false })),
+        ("mallory", verified("alice")),
+        ("expired", expired),
+    ]
+}
+
+/// A key for these events alone: no deployment trusts it.
+fn key() -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(b"the key of the recorded events..").unwrap()
+}
+
+fn base64url(bytes: impl AsRef<[u8]>) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn key_set() -> Value {
+    let x = base64url(key().public_key());
+    json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "events", "use": "sig", "alg": "EdDSA", "x": x }] })
+}
+
+fn token(person: &str, said: &Value) -> String {
+    let header = json!({ "alg": "EdDSA", "kid": "events", "typ": "at+jwt" });
+    let mut claims = json!({ "iss": ISSUER, "aud": "bucket-api", "sub": person, "exp": 4_102_444_800_u32 });
+    claims.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+    let message = format!("{}.{}", base64url(header.to_string()), base64url(claims.to_string()));
+    format!("{message}.{}", base64url(key().sign(message.as_bytes())))
+}
+
+fn updating() -> bool {
+    env::var_os("UPDATE_EVENTS").is_some()
+}
+
+/// A recorded event.
+pub(crate) struct Case {
+    pub(crate) function: String,
+    event: PathBuf,
+}
+
+impl Case {
+    fn answer(&self) -> PathBuf {
+        self.event.with_extension("answer.json")
+    }
+
+    pub(crate) fn recorded_answer(&self) -> Value {
+        read(&self.answer())
+    }
+}
+
+fn read(path: &Path) -> Value {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn write(path: &Path, value: &Value) {
+    fs::write(path, serde_json::to_string_pretty(value).unwrap() + "\n").unwrap();
+}
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = vec![];
+    for folder in fs::read_dir(workspace().join("events")).unwrap().map(|entry| entry.unwrap().path()) {
+        if !folder.is_dir() {
+            continue;
+        }
+        let function = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        for event in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if !event.to_str().unwrap().ends_with(".answer.json") {
+                cases.push(Case { function: function.clone(), event });
+            }
+        }
+    }
+    cases.sort_by(|a, b| a.event.cmp(&b.event));
+    assert!(!cases.is_empty());
+    cases
+}
+
+/// The API as the event was recorded: the token route with the embedded provider, all others with
+/// the key of the events' tokens and the table of `events/table.json`.
+async fn api_for(function: &str) -> Api {
+    let origin = ("PublicOrigin", "https://api.example.com");
+    if function == "oauth_token" {
+        return Api::with_parameters(&[origin]).await;
+    }
+    let key_set = key_set().to_string();
+    let api = Api::with_parameters(&[origin, ("OidcIssuer", ISSUER), ("OidcJwks", &key_set)]).await;
+    for row in read(&workspace().join("events/table.json")).as_array().unwrap() {
+        api.put_row(row).await;
+    }
+    api
+}
+
+/// Status, headers and body of what the function answered.
+fn readable(answer: &[u8]) -> Value {
+    let answer: Value = serde_json::from_slice(answer).unwrap();
+    let text = answer["body"].as_str().unwrap();
+    json!({
+        "status": answer["statusCode"],
+        "headers": answer["headers"],
+        "body": serde_json::from_str::<Value>(text).unwrap_or_else(|_| text.into()),
+    })
+}
+
+/// `value` with a placeholder for each text that is another at every run. What stands in the table
+/// that it was run on, `known`, stays.
+fn masked(value: &Value, known: &str) -> Value {
+    let is_of = |text: &str, length: usize, alphabet: &[u8]| {
+        text.len() == length && text.bytes().all(|byte| alphabet.contains(&byte))
+    };
+    match value {
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, member)| match name.as_str() {
+                "request_id" => (name.clone(), json!("{request id}")),
+                "access_token" => (name.clone(), json!("{access token}")),
+                _ => (name.clone(), masked(member, known)),
+            })
+            .collect(),
+        Value::Array(items) => items.iter().map(|item| masked(item, known)).collect(),
+        Value::String(text) if known.contains(text.as_str()) => value.clone(),
+        Value::String(text) if is_of(text, 24, b"0123456789abcdef") => json!("{24 hexadecimal digits}"),
+        Value::String(text) if is_of(text, 15, b"0123456789abcdefghijklmnopqrstuvwxyz") => {
+            json!("{15 letters or digits}")
+        }
+        Value::String(text) if is_of_today(text) => json!("{time}"),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+fn is_of_today(text: &str) -> bool {
+    let time = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339);
+    time.is_ok_and(|time| (time - time::OffsetDateTime::now_utc()).whole_hours().abs() < 24)
+}
+
+#[tokio::test]
+async fn every_recorded_event_is_answered_as_recorded() {
+    let table = fs::read_to_string(workspace().join("events/table.json")).unwrap();
+    let cases = cases();
+    for case in &cases {
+        let api = api_for(&case.function).await;
+        let event = fs::read(&case.event).unwrap();
+
+        let answer = readable(&api.stack.invoke(&case.function, event).await.unwrap());
+
+        let answer = masked(&answer, &table);
+        if updating() && !case.answer().exists() {
+            write(&case.answer(), &answer);
+        }
+        assert_eq!(answer, case.recorded_answer(), "{}", case.event.display());
+        api.stack.stop().await;
+    }
+}
+
+#[test]
+fn the_events_tokens_are_of_the_people_they_say() {
+    let tokens: Vec<_> = people().iter().map(|(person, said)| (*person, token(person, said))).collect();
+    if updating() {
+        write(&workspace().join("events/key-set.json"), &key_set());
+    }
+    assert_eq!(read(&workspace().join("events/key-set.json")), key_set());
+    for case in cases() {
+        let mut text = fs::read_to_string(&case.event).unwrap();
+        if updating() {
+            for (person, token) in &tokens {
+                text = text.replace(&format!("{{{{{person}}}}}"), token);
+            }
+            fs::write(&case.event, &text).unwrap();
+        }
+        let event: Value = serde_json::from_str(&text).unwrap();
+        if let Some(sent) = event["headers"]["authorization"].as_str() {
+            let sent = sent.strip_prefix("Bearer ").unwrap();
+            let is_known = tokens.iter().any(|(_, token)| token == sent);
+            assert!(is_known || matches!(sent, "null" | "not.a.token"), "{}", case.event.display());
+        }
+    }
+}
+
+#[test]
+fn every_event_is_one_of_its_functions_routes() {
+    for case in cases() {
+        let event = read(&case.event);
+        let route = event["routeKey"].as_str().unwrap();
+        let documented = super::contract::documentation(&case.function)[0].clone();
+        let written = route.replace("{proxy+}", "");
+
+        assert!(
+            documented.contains(&format!("`{written}`"))
+                || (route == "$default" && case.function == "not_found"),
+            "{}: {route}",
+            case.event.display()
+        );
+        assert_eq!(event["version"], "2.0");
+        assert_eq!(event["requestContext"]["routeKey"], event["routeKey"]);
+    }
+}
