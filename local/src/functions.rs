@@ -53,7 +53,9 @@ fn cargo(workspace: &Path, colour: bool) -> Command {
     let mut command = Command::new(program);
     command
         .current_dir(workspace)
-        .args(["build", "--package", PACKAGE, "--bins"])
+        // The same packages as `cargo run` builds for: with others cargo would resolve other features, and
+        // compile the dependencies once more.
+        .args(["build", "--bins"])
         .arg(if colour { "--message-format=json-diagnostic-rendered-ansi" } else { "--message-format=json" })
         .args(if cfg!(debug_assertions) { &[][..] } else { &["--release"] })
         .env("CARGO_TERM_COLOR", if colour { "always" } else { "never" })
