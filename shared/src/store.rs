@@ -6,6 +6,8 @@ mod buckets;
 mod items;
 mod keys;
 mod reads;
+#[cfg(test)]
+mod scripted;
 mod transaction;
 mod usage;
 mod users;

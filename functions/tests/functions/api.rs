@@ -15,6 +15,7 @@ use axum::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
 use local::{Data, Options, Stack};
 use serde_json::{Value, json};
+use shared::store::Store;
 
 /// The folder of the workspace.
 pub(crate) fn workspace() -> PathBuf {
@@ -112,6 +113,11 @@ impl Api {
             .credentials_provider(Credentials::new("key", "secret", None, None, "test"))
             .build();
         Client::from_conf(config)
+    }
+
+    /// The store over the API's table, for changes that rest on what is no longer so.
+    pub(crate) fn store(&self) -> Store {
+        Store::new(self.database(), self.stack.table_name().to_owned())
     }
 
     /// Every row of the table, ordered by key.

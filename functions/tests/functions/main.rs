@@ -15,6 +15,7 @@ mod current_role;
 mod destroy;
 mod documented;
 mod every_route;
+mod guards;
 mod is_logged;
 mod logs;
 mod oauth_token;

@@ -119,3 +119,87 @@ fn key_of(item: &Item) -> Result<Key, StoreError> {
         _ => Err(StoreError::Row("a row without key".to_owned())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::store::{measured, scripted::Table};
+
+    fn key(number: usize) -> Key {
+        Key { pk: number.to_string(), sk: "x".to_owned() }
+    }
+
+    fn row(number: usize) -> Value {
+        json!({ "pk": { "S": number.to_string() }, "sk": { "S": "x" } })
+    }
+
+    fn rows(numbers: impl Iterator<Item = usize>) -> Value {
+        numbers.map(row).collect()
+    }
+
+    fn answer(found: &Value, left: &Value) -> (u16, Value) {
+        let unprocessed = match left.as_array() {
+            Some(keys) if !keys.is_empty() => json!({ "Table": { "Keys": keys } }),
+            _ => json!({}),
+        };
+        let capacity = json!([{ "TableName": "Table", "CapacityUnits": 2.0 }]);
+        let body = json!({
+            "Responses": { "Table": found }, "UnprocessedKeys": unprocessed, "ConsumedCapacity": capacity,
+        });
+        (200, body)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_batch_leaves_undone_is_asked_for_again() {
+        let table = Table::answering([
+            answer(&rows(0..1), &rows(1..3)),
+            answer(&json!([]), &rows(1..3)),
+            // In any order, and without a row that does not exist.
+            answer(&rows(2..3), &json!([])),
+        ]);
+
+        let (found, usage) = measured(table.store().batch_get(&[key(0), key(1), key(2)])).await;
+
+        let mut found: Vec<_> = found.unwrap().into_keys().collect();
+        found.sort();
+        assert_eq!(found, [key(0), key(2)]);
+        assert_eq!((usage.calls, usage.read_units), (3, 6.0));
+        let asked: Vec<_> = table.calls().iter().map(|call| call["RequestItems"]["Table"].clone()).collect();
+        assert!(asked.iter().all(|request| request["ConsistentRead"] == true));
+        assert_eq!(asked[2]["Keys"], rows(1..3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_is_never_done_is_given_up_as_unavailable() {
+        let table = Table::answering((0..6).map(|_| answer(&json!([]), &rows(0..1))));
+
+        let outcome = table.store().batch_get(&[key(0)]).await;
+
+        assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+        assert_eq!(table.calls().len(), 6);
+    }
+
+    #[tokio::test]
+    async fn many_keys_are_asked_for_a_hundred_at_a_time() {
+        let table =
+            Table::answering([answer(&rows(0..100), &json!([])), answer(&rows(100..150), &json!([]))]);
+        let keys: Vec<_> = (0..150).map(key).collect();
+
+        assert_eq!(table.store().batch_get(&keys).await.unwrap().len(), 150);
+        assert_eq!(table.calls()[1]["RequestItems"]["Table"]["Keys"], rows(100..150));
+    }
+
+    #[tokio::test]
+    async fn a_query_reads_to_its_last_page() {
+        let table = Table::answering([
+            (200, json!({ "Items": rows(0..2), "LastEvaluatedKey": row(1) })),
+            (200, json!({ "Items": rows(2..3) })),
+        ]);
+
+        assert_eq!(table.store().query("pk", "x").await.unwrap().len(), 3);
+        assert_eq!(table.calls()[1]["ExclusiveStartKey"], row(1));
+        assert!(table.calls().iter().all(|call| call["ConsistentRead"] == true));
+    }
+}
