@@ -2,10 +2,13 @@
 //!
 //! The event's field `do`, or else the query parameter `do`, says what; without it, the event is
 //! returned. The variable `INIT` says what goes wrong before the first event.
+//!
+//! An event of a stream is written out, and then handled as the attribute `do` of its items says.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
@@ -24,6 +27,10 @@ async fn main() -> Result<(), Error> {
 
 async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
     let LambdaEvent { payload, context } = event;
+    if let Some(Value::Array(records)) = payload.get("Records") {
+        writeln!(std::io::stdout(), "event {payload}")?;
+        return handle_records(records).await;
+    }
     let action = payload.get("do").or_else(|| payload.pointer("/queryStringParameters/do"));
     let (action, argument) = match action.and_then(Value::as_str) {
         Some(action) => action.split_once(':').unwrap_or((action, "")),
@@ -52,6 +59,36 @@ async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
         }
         unknown => Err(format!("cannot {unknown}").into()),
     }
+}
+
+/// How often each record of a stream was handled so far, by its sequence number.
+static HANDLED: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
+
+/// Handles records one by one, and reports the first that fails. An item says what to do: `fail:N` fails
+/// with the whole batch the first N times, `report:N` by itself.
+async fn handle_records(records: &[Value]) -> Result<Value, Error> {
+    for record in records {
+        let text = |pointer| record.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let number = text("/dynamodb/SequenceNumber");
+        let times = {
+            let mut handled = HANDLED.lock().unwrap_or_else(PoisonError::into_inner);
+            let times = handled.entry(number.to_owned()).or_default();
+            *times += 1;
+            *times
+        };
+        let action = text("/dynamodb/NewImage/do/S");
+        let (action, argument) = action.split_once(':').unwrap_or((action, ""));
+        match action {
+            "fail" if times <= argument.parse()? => return Err(format!("failed {times} times").into()),
+            "report" if times <= argument.parse()? => {
+                return Ok(json!({ "batchItemFailures": [{ "itemIdentifier": number }] }));
+            }
+            "return" => return Ok(serde_json::from_str(argument)?),
+            "sleep" => tokio::time::sleep(Duration::from_millis(argument.parse()?)).await,
+            _ => {}
+        }
+    }
+    Ok(Value::Null)
 }
 
 /// What a runtime does when the function's initialisation fails. The Rust runtime has no call for it.

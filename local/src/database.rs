@@ -10,17 +10,22 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use dynoxide::Database as Engine;
-use dynoxide::actions::create_table::CreateTableRequest;
+use dynoxide::actions::create_table::{CreateTableRequest, StreamSpecification};
 use dynoxide::actions::describe_time_to_live::DescribeTimeToLiveRequest;
+use dynoxide::actions::update_table::UpdateTableRequest;
 use dynoxide::actions::update_time_to_live::{TimeToLiveSpecification, UpdateTimeToLiveRequest};
 use dynoxide::errors::DynoxideError;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 
 use crate::template::Table;
 
 /// How long a request that is under way may take once the database is to stop.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How often expired items are deleted. `DynamoDB` promises no more than "within a few days".
+pub(crate) const SWEEP: Duration = Duration::from_mins(1);
 
 /// Why the database cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +50,7 @@ pub enum DatabaseError {
 #[derive(Debug)]
 pub(crate) struct Database {
     endpoint: String,
+    handle: Handle,
     /// Dropped to stop the server.
     running: oneshot::Sender<()>,
     thread: JoinHandle<()>,
@@ -52,24 +58,28 @@ pub(crate) struct Database {
 
 impl Database {
     /// Opens the database in `file` (in memory if there is none), creates those of `tables` that it
-    /// lacks, and serves it.
+    /// lacks, serves it, and deletes expired items at once and then every `sweep`.
     ///
     /// `guard` is dropped when the file has been closed.
     pub(crate) async fn start(
         file: Option<PathBuf>,
         tables: Vec<Table>,
+        sweep: Duration,
         guard: impl Send + 'static,
     ) -> Result<Self, DatabaseError> {
         let (running, stopped) = oneshot::channel();
         let (ready, started) = oneshot::channel();
+        let (calls, called) = mpsc::unbounded_channel();
         let thread = thread::Builder::new().name("dynamodb".to_owned()).spawn(move || {
             let _guard = guard;
             match open(file, &tables) {
                 Ok((engine, runtime, listener)) => {
                     // Whoever started this has gone if it cannot be told; then `stopped` says so.
                     let _ = ready.send(listener.local_addr().map_err(DatabaseError::from));
+                    runtime.spawn(delete_expired(engine.clone(), sweep));
+                    runtime.spawn(answer(engine.clone(), called));
                     runtime.block_on(serve(listener, engine, stopped));
-                    // Ends the connections, and with the last of them closes the file.
+                    // Ends the connections and the rest, and with the last of them closes the file.
                     drop(runtime);
                 }
                 Err(error) => drop(ready.send(Err(error))),
@@ -78,12 +88,17 @@ impl Database {
         // The thread always answers, unless the engine panics.
         let address: SocketAddr =
             started.await.map_err(|_closed| io::Error::other("the engine has ended"))??;
-        Ok(Self { endpoint: format!("http://{address}"), running, thread })
+        Ok(Self { endpoint: format!("http://{address}"), handle: Handle { calls }, running, thread })
     }
 
     /// Where the AWS SDK finds it: `http://127.0.0.1:PORT`.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// A way to ask the engine itself.
+    pub(crate) fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
     /// Returns when everything is on disk and the file is closed.
@@ -92,6 +107,47 @@ impl Database {
         let thread = self.thread;
         // Not even a panic of the engine keeps the stack from stopping.
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    }
+}
+
+type Call = Box<dyn FnOnce(&Engine) + Send>;
+
+/// A way to ask the engine itself, on its thread: a clone of the engine would keep the file open after
+/// the database has been stopped.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    calls: mpsc::UnboundedSender<Call>,
+}
+
+impl Handle {
+    /// What `call` returns; `None` if the database has been stopped.
+    pub(crate) async fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Engine) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (reply, result) = oneshot::channel();
+        // Both fail only when the thread has ended.
+        self.calls.send(Box::new(move |engine| drop(reply.send(call(engine))))).ok()?;
+        result.await.ok()
+    }
+}
+
+async fn answer(engine: Engine, mut calls: mpsc::UnboundedReceiver<Call>) {
+    while let Some(call) = calls.recv().await {
+        call(&engine);
+    }
+}
+
+/// Deletes the items whose time to live is over, every `period`.
+async fn delete_expired(engine: Engine, period: Duration) {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let engine = engine.clone();
+        // On a thread of its own: between pages it waits until requests have had their turn. What it
+        // fails to delete is deleted the next time.
+        let _ = tokio::task::spawn_blocking(move || engine.sweep_ttl()).await;
     }
 }
 
@@ -112,9 +168,22 @@ fn open(file: Option<PathBuf>, tables: &[Table]) -> Result<Opened, DatabaseError
     Ok((engine, runtime, listener))
 }
 
-/// Creates `table` unless it is there, and has it expire items as the template says.
+/// Creates `table` unless it is there, and has it expire items and tell its changes as the template says.
 fn create(engine: &Engine, table: &Table) -> Result<(), DynoxideError> {
-    if engine.get_table_metadata(&table.name)?.is_none() {
+    if let Some(known) = engine.get_table_metadata(&table.name)? {
+        if let Some(specification) = table.stream_specification()
+            && !known.stream_enabled
+        {
+            let view = specification.get("StreamViewType").and_then(serde_json::Value::as_str);
+            let specification =
+                StreamSpecification { stream_enabled: true, stream_view_type: view.map(str::to_owned) };
+            engine.update_table(UpdateTableRequest {
+                table_name: table.name.clone(),
+                stream_specification: Some(specification),
+                ..UpdateTableRequest::default()
+            })?;
+        }
+    } else {
         let request = serde_json::from_value::<CreateTableRequest>(table.create_table.clone());
         // The engine marks its own messages; `CreateTable` over HTTP does not show the mark either.
         let request = request.map_err(|error| {
@@ -199,7 +268,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_tables_of_the_template_are_there_as_it_says() {
-        let database = Database::start(None, tables(), ()).await.unwrap();
+        let database = Database::start(None, tables(), SWEEP, ()).await.unwrap();
 
         let described = call(&database, "DescribeTable", json!({ "TableName": "Table" })).await;
         assert_eq!(described["Table"]["TableStatus"], "ACTIVE");
@@ -213,19 +282,65 @@ mod tests {
     async fn data_survive_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("dynamodb.sqlite");
-        let database = Database::start(Some(file.clone()), tables(), ()).await.unwrap();
+        let database = Database::start(Some(file.clone()), tables(), SWEEP, ()).await.unwrap();
         put(&database, "a").await;
         database.stop().await;
 
-        let database = Database::start(Some(file), tables(), ()).await.unwrap();
+        let database = Database::start(Some(file), tables(), SWEEP, ()).await.unwrap();
         assert_eq!(keys(&database).await, ["a"]);
         database.stop().await;
     }
 
     #[tokio::test]
+    async fn a_table_of_before_tells_its_changes_as_soon_as_the_template_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("dynamodb.sqlite");
+        let mut silent = tables();
+        silent[0].create_table.as_object_mut().unwrap().remove("StreamSpecification");
+        let database = Database::start(Some(file.clone()), silent, SWEEP, ()).await.unwrap();
+        database.stop().await;
+
+        let database = Database::start(Some(file), tables(), SWEEP, ()).await.unwrap();
+
+        let described = call(&database, "DescribeTable", json!({ "TableName": "Table" })).await;
+        assert_eq!(described["Table"]["StreamSpecification"]["StreamViewType"], "NEW_IMAGE");
+        database.stop().await;
+    }
+
+    #[tokio::test]
+    async fn items_whose_time_is_over_are_deleted_and_no_others() {
+        let database = Database::start(None, tables(), Duration::from_millis(20), ()).await.unwrap();
+        for (key, ttl) in [
+            ("over", json!({ "N": "1000" })),
+            ("to come", json!({ "N": "99999999999" })),
+            ("no number", json!({ "S": "1000" })),
+        ] {
+            let item = json!({ "pk": { "S": key }, "ttl": ttl });
+            call(&database, "PutItem", json!({ "TableName": "Table", "Item": item })).await;
+        }
+        let start = std::time::Instant::now();
+        while keys(&database).await.contains(&"over".to_owned()) {
+            assert!(start.elapsed() < Duration::from_secs(10), "it was never deleted");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let mut left = keys(&database).await;
+        left.sort_unstable();
+        assert_eq!(left, ["no number", "to come"]);
+    }
+
+    #[tokio::test]
+    async fn the_engine_answers_until_the_database_is_stopped() {
+        let database = Database::start(None, tables(), SWEEP, ()).await.unwrap();
+        let handle = database.handle();
+        assert_eq!(handle.call(|engine| engine.table_count().unwrap()).await, Some(1));
+        database.stop().await;
+        assert_eq!(handle.call(|_| ()).await, None);
+    }
+
+    #[tokio::test]
     async fn databases_in_memory_have_nothing_in_common() {
-        let one = Database::start(None, tables(), ()).await.unwrap();
-        let two = Database::start(None, tables(), ()).await.unwrap();
+        let one = Database::start(None, tables(), SWEEP, ()).await.unwrap();
+        let two = Database::start(None, tables(), SWEEP, ()).await.unwrap();
         put(&one, "a").await;
         assert_eq!(keys(&two).await, [""; 0]);
     }
@@ -235,8 +350,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("dynamodb.sqlite");
         let guard = std::sync::Arc::new(());
-        let database =
-            Database::start(Some(file.clone()), tables(), std::sync::Arc::clone(&guard)).await.unwrap();
+        let database = Database::start(Some(file.clone()), tables(), SWEEP, std::sync::Arc::clone(&guard))
+            .await
+            .unwrap();
         put(&database, "a").await;
         assert_eq!(std::sync::Arc::strong_count(&guard), 2);
 
@@ -254,7 +370,7 @@ mod tests {
     async fn a_table_that_cannot_be_created_is_named() {
         let mut tables = tables();
         tables[0].create_table["KeySchema"] = json!([]);
-        let error = Database::start(None, tables, ()).await.unwrap_err().to_string();
+        let error = Database::start(None, tables, SWEEP, ()).await.unwrap_err().to_string();
         assert!(error.starts_with("cannot create the table `Table` of the template: "), "{error}");
         assert!(!error.contains("VALIDATION:"), "{error}");
     }
@@ -265,7 +381,7 @@ mod tests {
         let file = folder.path().join("dynamodb.sqlite");
         std::fs::write(&file, "this is not a database, and long enough to be told from an empty one")
             .unwrap();
-        let error = Database::start(Some(file), tables(), ()).await.unwrap_err().to_string();
+        let error = Database::start(Some(file), tables(), SWEEP, ()).await.unwrap_err().to_string();
         assert!(error.starts_with("cannot open the database"), "{error}");
     }
 }

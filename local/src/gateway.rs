@@ -100,7 +100,7 @@ impl Gateway {
     }
 
     async fn answer(&self, request: &Parts, body: Body, peer: SocketAddr, request_id: &str) -> Response {
-        let Some(authority) = event::authority(request) else {
+        let Some(authority) = event::authority(request, self.address) else {
             return message(StatusCode::BAD_REQUEST, "Bad Request");
         };
         if head_size(request) > MAX_HEAD {

@@ -127,6 +127,11 @@ impl Lambda {
         }
     }
 
+    /// The ARN of `function` (the name of its binary).
+    pub(crate) fn arn(&self, function: &str) -> Option<String> {
+        self.pools.get(function).map(|pool| pool.process.arn())
+    }
+
     /// How many instances of `function` have been started.
     pub(crate) fn instances_started(&self, function: &str) -> usize {
         self.pools.get(function).map_or(0, |pool| pool.lock().started)

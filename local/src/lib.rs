@@ -1,5 +1,5 @@
-//! The one-machine stack: plays API Gateway, Lambda, `DynamoDB`, SES and an OpenID provider for the
-//! functions of a `template.yaml`, on loopback, with nothing else installed.
+//! The one-machine stack: plays API Gateway, Lambda, `DynamoDB` and its streams, SES and an OpenID
+//! provider for the functions of a `template.yaml`, on loopback, with nothing else installed.
 //!
 //! It knows no rule of the product and no route: what there is to play stands in the template. The
 //! functions run as they are: only endpoints in their environment differ.
@@ -14,6 +14,7 @@ mod ids;
 mod lambda;
 mod mail;
 mod stack;
+mod stream;
 pub mod template;
 
 pub use database::DatabaseError;
@@ -21,4 +22,5 @@ pub use identity::Identity;
 pub use lambda::InvokeError;
 pub use mail::MailError;
 pub use stack::{Data, LogSink, Options, Stack, StartError};
+pub use stream::{Filter, StreamError};
 pub use template::Template;

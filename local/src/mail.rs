@@ -30,6 +30,9 @@ pub(crate) const PAGE: &str = "/_local/mail";
 /// Where the AWS SDK sends mails to, below the stack's origin.
 pub(crate) const ENDPOINT: &str = "/_local/ses";
 
+/// Who mails are from, unless a parameter says otherwise.
+pub(crate) const DEFAULT_SENDER: &str = "bucket-api@example.com";
+
 /// Bytes of a mail: 40 MB in base64, as SES takes.
 const MAX_MAIL: usize = 56 * 1024 * 1024;
 

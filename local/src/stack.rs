@@ -7,18 +7,20 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::routing::get;
 use bytes::Bytes;
 use serde_json::json;
 
-use crate::database::{Database, DatabaseError};
+use crate::database::{self, Database, DatabaseError};
 use crate::gateway::{self, Gateway};
 use crate::http::{self, Server};
 use crate::identity::{self, Identity, IdentityError};
 use crate::lambda::{InvokeError, Lambda, Limits};
 use crate::mail::{self, MailError, Outbox};
+use crate::stream::{StreamError, Triggers};
 use crate::template::{Source, Template, TemplateError};
 
 /// Is given each line that a function writes and each failure of one: the name of its binary, and
@@ -44,7 +46,7 @@ pub struct Options {
 
 impl Options {
     /// Reads and evaluates the template for a stack on the port that `listener` has taken: parameters
-    /// that stand for the stack's own provider and origin have them for their defaults.
+    /// that stand for the stack's own provider, outbox and origin have them for their defaults.
     pub fn read_template(&self, listener: &TcpListener) -> Result<Template, StartError> {
         let origin = origin(listener)?;
         let issuer = issuer(&origin);
@@ -55,6 +57,8 @@ impl Options {
             ("OidcAudience", identity::DEFAULT_CLIENT),
             ("OidcClientId", identity::DEFAULT_CLIENT),
             ("PublicOrigin", &origin),
+            ("MailFrom", mail::DEFAULT_SENDER),
+            ("MailLinkBase", &origin),
         ] {
             if source.declares(name) {
                 parameters.entry(name.to_owned()).or_insert_with(|| value.to_owned());
@@ -78,7 +82,7 @@ impl std::fmt::Debug for Options {
     }
 }
 
-/// Where the database, the signing key and the mails are kept.
+/// Where the database, what of its stream was handled, the signing key and the mails are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Data {
     /// Nowhere: they are gone with the stack.
@@ -93,6 +97,14 @@ impl Data {
         match self {
             Self::Memory => None,
             Self::Directory(folder) => Some(folder.join(name)),
+        }
+    }
+
+    /// The folder, if there is one.
+    fn folder(&self) -> Option<PathBuf> {
+        match self {
+            Self::Memory => None,
+            Self::Directory(folder) => Some(folder.clone()),
         }
     }
 }
@@ -143,6 +155,9 @@ pub enum StartError {
     /// There is no outbox.
     #[error(transparent)]
     Mail(#[from] MailError),
+    /// The streams cannot be followed.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
 }
 
 /// A running stack. Dropping it ends every process that it started; [`Stack::stop`] also waits.
@@ -152,7 +167,7 @@ pub struct Stack {
     identity: Identity,
     lambda: Arc<Lambda>,
     /// Taken when the stack is stopped.
-    servers: Option<(Server, Database)>,
+    running: Option<(Triggers, Server, Database)>,
     dynamodb_endpoint: String,
 }
 
@@ -203,7 +218,9 @@ impl Stack {
         let (audience, client_id) = (parameter("OidcAudience"), parameter("OidcClientId"));
         let identity = Identity::open(key.as_deref(), issuer(&origin), audience, client_id)?;
         let outbox = Outbox::open(data.file("mail.jsonl").as_deref())?;
-        let database = Database::start(data.file("dynamodb.sqlite"), template.tables.clone(), lock).await?;
+        let tables = template.tables.clone();
+        let database =
+            Database::start(data.file("dynamodb.sqlite"), tables, database::SWEEP, lock.clone()).await?;
 
         let environment = BTreeMap::from([
             ("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), database.endpoint().to_owned()),
@@ -211,6 +228,15 @@ impl Stack {
         ]);
         let lambda = Lambda::new(&template.functions, &binaries, &environment, &logs, Limits::default());
         let lambda = Arc::new(lambda);
+        let (functions, handle) = (&template.functions, database.handle());
+        let triggers = Triggers::start(functions, &handle, &lambda, &logs, data.folder(), lock).await;
+        let triggers = match triggers {
+            Ok(triggers) => triggers,
+            Err(error) => {
+                database.stop().await;
+                return Err(error.into());
+            }
+        };
         let gateway =
             Gateway::new(&template, Arc::clone(&lambda), logs, address, gateway::INTEGRATION_TIMEOUT);
         let router = gateway
@@ -226,7 +252,7 @@ impl Stack {
             identity,
             lambda,
             dynamodb_endpoint: database.endpoint().to_owned(),
-            servers: Some((server, database)),
+            running: Some((triggers, server, database)),
         })
     }
 
@@ -272,9 +298,19 @@ impl Stack {
         self.lambda.instances_started(function)
     }
 
+    /// Waits until the functions that the streams trigger have handled every change that has been made by
+    /// now, at most `limit`. Whether they have.
+    ///
+    /// What they change themselves comes after "now"; a batch that was given up counts as handled.
+    pub async fn settled(&self, limit: Duration) -> bool {
+        let Some((triggers, _, _)) = &self.running else { return true };
+        tokio::time::timeout(limit, triggers.settled()).await.is_ok_and(|settled| settled.is_ok())
+    }
+
     /// Ends the stack, and returns when every process is gone and everything is on disk.
     pub async fn stop(mut self) {
-        if let Some((server, database)) = self.servers.take() {
+        if let Some((triggers, server, database)) = self.running.take() {
+            triggers.stop().await;
             server.stop().await;
             self.lambda.stop().await;
             database.stop().await;
@@ -309,13 +345,13 @@ async fn health() -> axum::response::Response {
 
 /// Makes the folder and takes it for this stack, for as long as the file is open: two engines on one
 /// database file would spoil it.
-fn lock(data: &Data) -> Result<Option<File>, StartError> {
+fn lock(data: &Data) -> Result<Option<Arc<File>>, StartError> {
     let Data::Directory(path) = data else { return Ok(None) };
     let error = |source| StartError::Data { path: path.clone(), source };
     fs::create_dir_all(path).map_err(error)?;
     let file = File::create(path.join("lock")).map_err(error)?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => Ok(Some(Arc::new(file))),
         Err(TryLockError::WouldBlock) => Err(StartError::DataInUse { path: path.clone() }),
         Err(TryLockError::Error(source)) => Err(error(source)),
     }

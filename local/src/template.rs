@@ -6,6 +6,7 @@
 
 mod evaluate;
 mod parameters;
+mod streams;
 mod yaml;
 
 use std::cell::RefCell;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use serde_json::{Map, json};
 
 use self::evaluate::{Scope, Value};
+pub use self::streams::{StartingPosition, StreamTrigger};
 use self::yaml::Node;
 use crate::gateway::Pattern;
 
@@ -63,6 +65,8 @@ pub struct Function {
     pub environment: BTreeMap<String, String>,
     /// What the HTTP API sends to it.
     pub routes: Vec<Route>,
+    /// The streams that invoke it.
+    pub streams: Vec<StreamTrigger>,
 }
 
 /// A route of the HTTP API.
@@ -105,6 +109,19 @@ pub struct Table {
     pub create_table: serde_json::Value,
     /// The attribute that holds the time of expiry, if the table expires items.
     pub time_to_live: Option<String>,
+}
+
+impl Table {
+    /// Whether it tells its changes in a stream.
+    #[must_use]
+    pub fn has_stream(&self) -> bool {
+        self.stream_specification().is_some()
+    }
+
+    /// `StreamSpecification` of `CreateTable`, if the table tells its changes.
+    pub(crate) fn stream_specification(&self) -> Option<&serde_json::Value> {
+        self.create_table.get("StreamSpecification")
+    }
 }
 
 /// Why a template is not usable.
@@ -230,6 +247,7 @@ impl Source {
             }
         }
         unique(&template.functions, resources)?;
+        streams::check(&template.functions, &template.tables, resources)?;
         Ok(template)
     }
 }
@@ -301,6 +319,7 @@ fn function(
         memory_size: number("MemorySize", 128..=10_240, 128)?,
         environment,
         routes: routes(properties)?,
+        streams: streams::triggers(logical_id, properties)?,
     })
 }
 

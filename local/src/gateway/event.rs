@@ -11,7 +11,7 @@ use axum::http::header::{
 };
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, Version};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -126,17 +126,22 @@ impl<'a> Event<'a> {
     }
 }
 
-/// The host that the client asked for: of the target in absolute form, or else of the `Host` header.
+/// The host that the client asked for: of the target in absolute form, or else of the `Host` header, or
+/// else (before HTTP/1.1, which demands one) the `address` that it reached.
 ///
-/// `None` if there is none, or none that can be a host: a real API is never reached under such a
-/// name, and functions rely on it.
-pub(super) fn authority(request: &Parts) -> Option<Authority> {
-    let authority = match request.uri.authority() {
-        Some(authority) => authority.clone(),
-        None => Authority::try_from(request.headers.get(HOST)?.as_bytes()).ok()?,
+/// `None` if HTTP demands that the request be refused.
+///
+/// Source: RFC 9112, section 3.2.
+pub(super) fn authority(request: &Parts, address: SocketAddr) -> Option<Authority> {
+    let mut hosts = request.headers.get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => Authority::try_from(host.as_bytes()).ok()?,
+        (None, _) if request.version < Version::HTTP_11 => Authority::try_from(address.to_string()).ok()?,
+        (None, _) | (Some(_), Some(_)) => return None,
     };
-    let valid = url::Host::parse(authority.host()).is_ok() && !authority.as_str().contains('@');
-    valid.then_some(authority)
+    let authority = request.uri.authority().cloned().unwrap_or(host);
+    // No user stands before a host.
+    (!authority.as_str().contains('@')).then_some(authority)
 }
 
 /// All headers but cookies, in lower case, repeated ones joined, with those that the gateway sets.
@@ -223,6 +228,9 @@ mod tests {
 
     use super::*;
 
+    /// Where the gateway listens.
+    const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3000);
+
     /// The event for a request whose route has `parameters`.
     fn event(
         request: axum::http::request::Builder,
@@ -238,7 +246,8 @@ mod tests {
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
         };
-        let authority = authority(&parts).unwrap_or_else(|| Authority::from_static("127.0.0.1:3000"));
+        let authority =
+            authority(&parts, ADDRESS).unwrap_or_else(|| Authority::from_static("127.0.0.1:3000"));
         let arrival = Arrival {
             route: &route,
             request_id: "cHJldHR5cmFuZG9t",
@@ -353,15 +362,22 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_host_is_none() {
-        for host in ["", "a b", "1.2.3.4.5", "a:b:c", "user@host", "[::1", "ho/st"] {
-            let (parts, ()) = Request::get("/").header("Host", host).body(()).unwrap().into_parts();
-            assert_eq!(authority(&parts), None, "{host}");
+    fn a_request_has_the_host_that_http_demands_or_none() {
+        let host = |request: axum::http::request::Builder| {
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            authority(&parts, ADDRESS).map(|authority| authority.to_string())
+        };
+        for value in ["", "a b", "a:b:c", "user@host", "[::1", "ho/st"] {
+            assert_eq!(host(Request::get("/").header("Host", value)), None, "{value}");
         }
-        for host in ["localhost", "127.0.0.1:3000", "[::1]:3000", "api.example.com"] {
-            let (parts, ()) = Request::get("/").header("Host", host).body(()).unwrap().into_parts();
-            assert_eq!(authority(&parts).unwrap(), host);
+        for value in ["localhost", "127.0.0.1:3000", "[::1]:3000", "api.example.com", "1.2.3.4.5"] {
+            assert_eq!(host(Request::get("/").header("Host", value)).as_deref(), Some(value));
         }
+        assert_eq!(host(Request::get("/")), None);
+        assert_eq!(host(Request::get("http://a.example/")), None);
+        assert_eq!(host(Request::get("/").header("Host", "a").header("Host", "a")), None);
+        let old = Request::get("/").version(Version::HTTP_10);
+        assert_eq!(host(old).as_deref(), Some("127.0.0.1:3000"));
     }
 
     #[test]

@@ -185,6 +185,7 @@ mod tests {
                     Some((method, path)) => Route::Path { method: method.to_owned(), path: path.to_owned() },
                     None => Route::Default,
                 }],
+                streams: Vec::new(),
             })
             .collect();
         Routes::new(&functions)

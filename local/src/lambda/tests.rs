@@ -48,6 +48,7 @@ impl Harness {
                 ("TABLE_NAME".to_owned(), "Table".to_owned()),
             ]),
             routes: Vec::new(),
+            streams: Vec::new(),
         };
         let shared = BTreeMap::from([("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), "http://local".to_owned())]);
         let lines = Arc::new(Mutex::new(Vec::new()));
@@ -269,6 +270,7 @@ async fn a_binary_that_is_not_there_fails_the_event() {
         memory_size: 128,
         environment: BTreeMap::new(),
         routes: Vec::new(),
+        streams: Vec::new(),
     };
     let logs: LogSink = Arc::new(|_, _| {});
     let lambda = Lambda::new(&[function], &examples(), &BTreeMap::new(), &logs, Limits::default());

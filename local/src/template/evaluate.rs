@@ -242,6 +242,7 @@ impl Scope<'_> {
         match (kind.as_str(), attribute) {
             (_, "Arn") => Ok(arn),
             ("AWS::DynamoDB::Table", "StreamArn") => Ok(format!("{arn}/stream/local")),
+            ("AWS::SQS::Queue", "QueueName") => Ok(resource.to_owned()),
             _ => Err(format!("the local stack does not know the attribute `{attribute}` of `{resource}`")),
         }
     }

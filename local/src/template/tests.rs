@@ -5,7 +5,8 @@ use super::*;
 /// A template with `parameters`, and one function whose variable `VALUE` is `value`.
 fn with(preamble: &str, value: &str) -> String {
     format!(
-        "{preamble}\nResources:\n  Table: {{ Type: AWS::DynamoDB::Table, Properties: {{}} }}\n  F:\n    Type: \
+        "{preamble}\nResources:\n  Table: {{ Type: AWS::DynamoDB::Table, Properties: {{}} }}\n  Queue: {{ Type: \
+         AWS::SQS::Queue }}\n  F:\n    Type: \
          AWS::Serverless::Function\n    Properties:\n      CodeUri: target/lambda/f/\n      Environment:\n        \
          Variables:\n          VALUE: {value}\n"
     )
@@ -61,6 +62,8 @@ fn each_intrinsic_function_has_its_value() {
             "{ Fn::GetAtt: Table.StreamArn }",
             "arn:aws:dynamodb:us-east-1:000000000000:table/Table/stream/local",
         ),
+        ("!GetAtt Queue.Arn", "arn:aws:sqs:us-east-1:000000000000:Queue"),
+        ("!GetAtt Queue.QueueName", "Queue"),
         (
             "!Sub '${Stage}/${Table}/${Table.Arn}/${AWS::Region}/${!Stage}'",
             "dev/Table/arn:aws:dynamodb:us-east-1:000000000000:table/Table/us-east-1/${Stage}",
@@ -282,6 +285,7 @@ Resources:
                 memory_size: 256,
                 environment: environment(&[("A", "global"), ("B", "own"), ("C", "3")]),
                 routes: vec![path("GET", "/a/{id}"), path("ANY", "/"), Route::Default],
+                streams: vec![],
             },
             Function {
                 logical_id: "TwoFunction".to_owned(),
@@ -290,6 +294,7 @@ Resources:
                 memory_size: 256,
                 environment: environment(&[("A", "global"), ("B", "global")]),
                 routes: vec![],
+                streams: vec![],
             },
         ]
     );
@@ -358,6 +363,101 @@ Resources:
             time_to_live: Some("ttl".to_owned()),
         }]
     );
+}
+
+/// A function with an event of a stream that has `properties` beside the stream.
+fn streaming(properties: &str) -> Result<Vec<StreamTrigger>, TemplateError> {
+    let text = format!(
+        r"
+Resources:
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: a/f
+      Events:
+        Nightly: {{ Type: Schedule, Properties: {{ Schedule: rate(1 day) }} }}
+        Stream: {{ Type: DynamoDB, Properties: {{ {properties} }} }}
+  Role: {{ Type: AWS::IAM::Role }}
+  Letters: {{ Type: AWS::SQS::Queue, Properties: {{ MessageRetentionPeriod: 60 }} }}
+  Silent: {{ Type: AWS::DynamoDB::Table, Properties: {{}} }}
+  Table:
+    Type: AWS::DynamoDB::Table
+    Properties: {{ StreamSpecification: {{ StreamViewType: NEW_IMAGE }} }}
+"
+    );
+    Ok(evaluate(&text)?.functions.remove(0).streams)
+}
+
+#[test]
+fn a_stream_triggers_a_function_as_its_event_says() {
+    let minimal = StreamTrigger {
+        id: "FStream".to_owned(),
+        arn: "arn:aws:dynamodb:us-east-1:000000000000:table/Table/stream/local".to_owned(),
+        table: "Table".to_owned(),
+        starting_position: StartingPosition::Latest,
+        batch_size: 100,
+        batching_window: Duration::ZERO,
+        maximum_retry_attempts: None,
+        bisect: false,
+        reports_item_failures: false,
+        filters: vec![],
+        on_failure: None,
+    };
+    let stream = "Stream: !GetAtt Table.StreamArn, StartingPosition";
+    assert_eq!(streaming(&format!("{stream}: LATEST")).unwrap(), std::slice::from_ref(&minimal));
+    assert_eq!(
+        streaming(&format!("{stream}: LATEST, MaximumRetryAttempts: -1, Enabled: true")).unwrap(),
+        std::slice::from_ref(&minimal)
+    );
+    assert_eq!(streaming(&format!("{stream}: LATEST, Enabled: false")).unwrap(), []);
+
+    let all = streaming(&format!(
+        "{stream}: TRIM_HORIZON, BatchSize: 25, MaximumBatchingWindowInSeconds: 2, MaximumRetryAttempts: 10, \
+         BisectBatchOnFunctionError: true, FunctionResponseTypes: [ReportBatchItemFailures], \
+         ParallelizationFactor: 1, FilterCriteria: {{ Filters: [{{ Pattern: '{{\"a\":[1]}}' }}] }}, \
+         DestinationConfig: {{ OnFailure: {{ Type: SQS, Destination: !GetAtt Letters.Arn }} }}"
+    ));
+    assert_eq!(
+        all.unwrap(),
+        [StreamTrigger {
+            starting_position: StartingPosition::TrimHorizon,
+            batch_size: 25,
+            batching_window: Duration::from_secs(2),
+            maximum_retry_attempts: Some(10),
+            bisect: true,
+            reports_item_failures: true,
+            filters: vec![crate::stream::Filter::parse(r#"{"a":[1]}"#).unwrap()],
+            on_failure: Some("arn:aws:sqs:us-east-1:000000000000:Letters".to_owned()),
+            ..minimal
+        }]
+    );
+}
+
+#[test]
+fn a_stream_event_that_cannot_be_played_is_refused_with_its_place() {
+    let stream = "Stream: !GetAtt Table.StreamArn, StartingPosition: LATEST";
+    for (properties, property) in [
+        ("StartingPosition: LATEST".to_owned(), "Stream"),
+        ("Stream: !GetAtt Table.Arn, StartingPosition: LATEST".to_owned(), "Stream"),
+        ("Stream: !GetAtt Silent.StreamArn, StartingPosition: LATEST".to_owned(), "Stream"),
+        ("Stream: !GetAtt Table.StreamArn".to_owned(), "StartingPosition"),
+        ("Stream: !GetAtt Table.StreamArn, StartingPosition: AT_TIMESTAMP".to_owned(), "StartingPosition"),
+        (format!("{stream}, BatchSize: 0"), "BatchSize"),
+        (format!("{stream}, MaximumBatchingWindowInSeconds: 301"), "MaximumBatchingWindowInSeconds"),
+        (format!("{stream}, MaximumRetryAttempts: -2"), "MaximumRetryAttempts"),
+        (format!("{stream}, FunctionResponseTypes: [Other]"), "FunctionResponseTypes"),
+        (format!("{stream}, FilterCriteria: {{ Filters: [{{ Pattern: '[]' }}] }}"), "FilterCriteria"),
+        (format!("{stream}, FilterCriteria: {{ Filters: [{{}}] }}"), "FilterCriteria"),
+        (format!("{stream}, FilterCriteria: {{}}"), "FilterCriteria"),
+        (format!("{stream}, DestinationConfig: {{ OnFailure: {{ Type: SQS }} }}"), "DestinationConfig"),
+    ] {
+        let error = streaming(&properties).unwrap_err();
+        let expected = format!("Resources.F.Properties.Events.Stream.Properties.{property}");
+        assert!(
+            matches!(&error, TemplateError::Property { path, .. } if *path == expected),
+            "{properties}\n{error}"
+        );
+    }
 }
 
 #[test]
@@ -431,9 +531,16 @@ fn nesting_without_end_is_refused() {
 /// The project's own template.
 const REAL: &str = include_str!("../../../template.yaml");
 
+/// Its parameters that have no default.
+const NEEDED: [(&str, &str); 4] = [
+    ("OidcIssuer", "https://id.example"),
+    ("OidcAudience", "a"),
+    ("OidcClientId", "c"),
+    ("MailFrom", "a@example.com"),
+];
+
 fn real() -> Template {
-    let needed = [("OidcIssuer", "https://id.example"), ("OidcAudience", "a"), ("OidcClientId", "c")];
-    evaluate_with(REAL, &needed).unwrap()
+    evaluate_with(REAL, &NEEDED).unwrap()
 }
 
 #[test]
@@ -442,6 +549,8 @@ fn every_function_of_the_projects_template_is_found() {
     assert_eq!(template.functions.len(), REAL.matches("Type: AWS::Serverless::Function").count());
     let routes: Vec<_> = template.functions.iter().flat_map(|function| &function.routes).collect();
     assert_eq!(routes.len(), REAL.matches("Type: HttpApi").count());
+    let streams = template.functions.iter().map(|function| function.streams.len());
+    assert_eq!(streams.sum::<usize>(), REAL.matches("Type: DynamoDB").count());
     assert!(template.functions.iter().all(|function| function.environment["TABLE_NAME"] == "Table"));
     assert!(template.cors.is_some());
     assert_eq!(template.tables.len(), 1);
@@ -459,7 +568,7 @@ proptest! {
     ) {
         let mut bytes = REAL.as_bytes().to_vec();
         bytes.splice(at..(at + remove).min(REAL.len()), insert.bytes());
-        let _ = evaluate_with(&String::from_utf8_lossy(&bytes), &[("OidcIssuer", "https://id.example")]);
+        let _ = evaluate_with(&String::from_utf8_lossy(&bytes), &NEEDED);
     }
 
     #[test]

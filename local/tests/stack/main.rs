@@ -1,6 +1,8 @@
 //! The whole stack over HTTP, with the example `misbehaving` for a function.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "clippy takes the helpers of a test for code")]
 
+mod stream;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -266,16 +268,22 @@ async fn a_request_that_is_too_large_reaches_no_function() {
 }
 
 #[tokio::test]
-async fn a_host_that_cannot_be_one_is_refused() {
+async fn a_request_without_a_host_or_with_one_that_cannot_be_is_refused() {
     let local = Local::start().await;
-    for request in [
-        &b"GET /things/1 HTTP/1.1\r\nHost: 1.2.3.4.5\r\nConnection: close\r\n\r\n"[..],
-        b"GET /things/1 HTTP/1.0\r\n\r\n",
-    ] {
-        let answer = local.send_raw(request).await;
-        assert!(answer.contains(" 400 Bad Request"), "{answer}");
+    for head in ["", "Host: a b\r\n", "Host: a\r\nHost: a\r\n"] {
+        let request = format!("GET /things/1 HTTP/1.1\r\n{head}Connection: close\r\n\r\n");
+        let answer = local.send_raw(request.as_bytes()).await;
+        assert!(answer.contains(" 400 Bad Request"), "{head}: {answer}");
     }
     assert_eq!(local.stack.instances_started("misbehaving"), 0);
+
+    // Odd, and yet one.
+    let answer =
+        local.send_raw(b"GET /things/1 HTTP/1.1\r\nHost: 1.2.3.4.5\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.contains(r#""domainName":"1.2.3.4.5""#), "{answer}");
+    // HTTP/1.0 demands none.
+    let answer = local.send_raw(b"GET /things/1 HTTP/1.0\r\n\r\n").await;
+    assert!(answer.contains(r#""domainName":"127.0.0.1""#), "{answer}");
 }
 
 #[tokio::test]
@@ -366,6 +374,34 @@ async fn the_endpoints_in_the_environment_are_those_of_the_stack() {
     let mail = environment["AWS_ENDPOINT_URL_SESV2"].as_str().unwrap();
     let request = Request::post(format!("{mail}/v2/email/outbound-emails")).body("{}").unwrap();
     assert_eq!(client::send(request).await.unwrap().status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn parameters_that_stand_for_the_stack_have_its_values_unless_they_are_given() {
+    let declared = TEMPLATE.replace(
+        "  Timeout: {",
+        "  PublicOrigin: { Type: String }\n  MailFrom: { Type: String }\n  MailLinkBase: { Type: String, Default: \"\" }\n  Timeout: {",
+    );
+    let start = async |given: &[(&str, &str)]| {
+        Local::start_with(|options| {
+            std::fs::write(&options.template, &declared).unwrap();
+            let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            options.parameters = given.collect();
+        })
+        .await
+    };
+
+    let local = start(&[]).await;
+    let parameters = &local.stack.template().parameters;
+    assert_eq!(parameters["OidcIssuer"], local.stack.identity().issuer());
+    assert_eq!(parameters["PublicOrigin"], local.stack.origin());
+    assert_eq!(parameters["MailFrom"], "bucket-api@example.com");
+    assert_eq!(parameters["MailLinkBase"], local.stack.origin());
+
+    let local = start(&[("MailFrom", "me@example.com"), ("MailLinkBase", "")]).await;
+    let parameters = &local.stack.template().parameters;
+    assert_eq!(parameters["MailFrom"], "me@example.com");
+    assert_eq!(parameters["MailLinkBase"], "");
 }
 
 #[tokio::test]
