@@ -8,7 +8,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{
     Caller, Config, IdentityProvider, Profile, StartError,
-    domain::{Bucket, BucketId, Member, Right, Timestamp, User},
+    domain::{Bucket, BucketId, Email, Member, Right, Timestamp, User, UserId},
     http::{BucketView, Problem, Request},
     runtime::Context,
     store::{RegisterError, Store},
@@ -50,7 +50,7 @@ impl Context for App {
     async fn start() -> Result<Self, StartError> {
         let config = Config::from_environment()?;
         let identity = IdentityProvider::new(&config);
-        let store = Store::new(aws_sdk_dynamodb::Client::new(&aws().await?), config.table_name.clone());
+        let store = Store::new(&aws_config().await?, config.table_name.clone());
         // What opens during INIT is free of charge and of waiting.
         tokio::join!(store.connect(), identity.prepare());
         Ok(Self { store, config, identity })
@@ -85,27 +85,75 @@ impl App {
         if let Some((bucket, member)) = self.store.membership(&id, &caller.user_id).await? {
             return Ok(Access { caller, bucket, member });
         }
-        // First sight: from now on others can name this person by the verified address.
-        self.sight(&caller).await?;
+        // First sight: an invitation may be waiting for this person's address.
+        let known = self.store.user(&caller.user_id).await?;
+        if let (Sight::Known(_), true) = self.sight_of(&caller, known).await?
+            && let Some((bucket, member)) = self.store.membership(&id, &caller.user_id).await?
+        {
+            return Ok(Access { caller, bucket, member });
+        }
         Err(Problem::bucket_not_found())
     }
 
-    /// What is known of `caller`; a person with a verified address is recorded at first sight, and
-    /// only then is the identity provider asked.
+    /// What is known of `caller`. A person with a verified address is recorded at first sight, and only
+    /// then is the identity provider asked; invitations of the address become memberships.
     ///
     /// # Errors
     /// 503 where the table or, at first sight, the identity provider does not answer.
     pub async fn sight(&self, caller: &Caller) -> Result<Sight, Problem> {
-        if let Some(user) = self.store.user(&caller.user_id).await? {
-            return Ok(Sight::Known(user));
+        let known = self.store.user(&caller.user_id).await?;
+        Ok(self.sight_of(caller, known).await?.0)
+    }
+
+    /// What is known of `caller`, and the live buckets that they are in, oldest first.
+    ///
+    /// # Errors
+    /// As [`App::sight`].
+    pub async fn memberships(&self, caller: &Caller) -> Result<(Sight, Vec<(Bucket, Member)>), Problem> {
+        let (known, memberships) = self.store.user_with_memberships(&caller.user_id).await?;
+        match self.sight_of(caller, known).await? {
+            (sight, true) => Ok((sight, self.store.user_with_memberships(&caller.user_id).await?.1)),
+            (sight, false) => Ok((sight, memberships)),
         }
-        let profile = self.identity.profile(caller).await.map_err(|error| Problem::unavailable(&error))?;
-        let Some(email) = profile.verified_email() else {
-            return Ok(Sight::Unverified(profile));
+    }
+
+    /// What is known of `caller`, of whom `known` is in the table, and whether finding out may have
+    /// changed their memberships.
+    async fn sight_of(&self, caller: &Caller, known: Option<User>) -> Result<(Sight, bool), Problem> {
+        let first = known.is_none();
+        let user = if let Some(user) = known {
+            self.at_present_address(caller, user).await?
+        } else {
+            let profile = self.identity.profile(caller).await?;
+            let Some(email) = profile.verified_email() else {
+                return Ok((Sight::Unverified(profile), false));
+            };
+            match self.store.register(&caller.user_id, email, &profile.username).await {
+                Ok(user) => user,
+                Err(RegisterError::EmailTaken) => return Ok((Sight::EmailTaken(profile), false)),
+                Err(RegisterError::Store(error)) => return Err(error.into()),
+            }
         };
-        match self.store.register(&caller.user_id, email, &profile.username).await {
-            Ok(user) => Ok(Sight::Known(user)),
-            Err(RegisterError::EmailTaken) => Ok(Sight::EmailTaken(profile)),
+        let unfinished = user.unfinished;
+        if unfinished {
+            self.store.settle(&user, self.now()).await?;
+        }
+        Ok((Sight::Known(user), first || unfinished))
+    }
+
+    /// `user`, moved to the verified address that `caller`'s token names, if that is another one that
+    /// nobody has.
+    async fn at_present_address(&self, caller: &Caller, user: User) -> Result<User, Problem> {
+        let profile = self.identity.claimed_profile(caller);
+        let Some(email) = profile.as_ref().and_then(Profile::verified_email) else {
+            return Ok(user);
+        };
+        if *email == user.email {
+            return Ok(user);
+        }
+        match self.store.change_address(&user, email).await {
+            Ok(moved) => Ok(moved),
+            Err(RegisterError::EmailTaken) => Ok(user),
             Err(RegisterError::Store(error)) => Err(error.into()),
         }
     }
@@ -140,6 +188,18 @@ impl App {
 }
 
 impl Access {
+    /// The user of this bucket who has the address `email`, as far as the address goes: whether they
+    /// are a member, the change itself finds out.
+    ///
+    /// # Errors
+    /// 404 `user_not_found` where nobody has the address.
+    pub async fn user_at(&self, app: &App, email: &Email) -> Result<UserId, Problem> {
+        if *email == self.member.email {
+            return Ok(self.caller.user_id.clone());
+        }
+        app.store.user_of_address(email).await?.ok_or_else(Problem::user_not_found)
+    }
+
     /// Refuses a member whose role has not `right`. The transaction that follows repeats this, since
     /// roles change.
     ///
@@ -164,11 +224,14 @@ impl Context for () {
 
 /// What AWS clients are configured with. Endpoints, region and credentials come from the environment,
 /// as for any AWS SDK.
-async fn aws() -> Result<aws_config::SdkConfig, StartError> {
+///
+/// # Errors
+/// No TLS client can be made.
+pub async fn aws_config() -> Result<aws_config::SdkConfig, StartError> {
     let tls = TlsContext::builder()
         .with_trust_store(amazon_roots())
         .build()
-        .map_err(|error| StartError::Tls(error.to_string()))?;
+        .map_err(|error| StartError::Other(format!("no TLS client can be made: {error}")))?;
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
         .tls_context(tls)

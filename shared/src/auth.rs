@@ -28,6 +28,14 @@ pub enum AuthError {
     /// The identity provider refused a refresh token.
     #[error("the refresh token is not accepted")]
     InvalidGrant,
+    /// The identity provider refused to exchange tokens for this deployment.
+    #[error("{url} refuses the exchange of tokens: {error}")]
+    Exchange {
+        /// Its token endpoint.
+        url: String,
+        /// Its word for it (RFC 6749 5.2).
+        error: String,
+    },
     /// The identity provider could not be asked.
     #[error("the identity provider does not answer")]
     Provider(#[from] WebError),

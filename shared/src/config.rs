@@ -22,6 +22,8 @@ pub struct Config {
     pub public_origin: Option<String>,
     /// `BUCKETS_PER_OWNER`: how many live buckets one person may own.
     pub buckets_per_owner: u32,
+    /// `INVITATION_DAYS`: how many days an invitation can be taken up.
+    pub invitation_days: u32,
 }
 
 /// A variable that the functions cannot start with.
@@ -42,6 +44,25 @@ pub enum ConfigError {
     },
 }
 
+/// What is empty counts as not set: a template's parameter cannot be absent.
+fn given(value: Option<String>) -> Option<String> {
+    value.filter(|value| !value.trim().is_empty())
+}
+
+/// A variable of one function alone that may be missing.
+#[must_use]
+pub fn optional(name: &str) -> Option<String> {
+    given(std::env::var(name).ok())
+}
+
+/// A variable of one function alone.
+///
+/// # Errors
+/// It is not set.
+pub fn required(name: &'static str) -> Result<String, ConfigError> {
+    optional(name).ok_or(ConfigError::Missing(name))
+}
+
 impl Config {
     /// Reads the process's environment.
     ///
@@ -52,7 +73,7 @@ impl Config {
     }
 
     fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let optional = |name| lookup(name).filter(|value| !value.trim().is_empty());
+        let optional = |name| given(lookup(name));
         let required = |name: &'static str| optional(name).ok_or(ConfigError::Missing(name));
         Ok(Self {
             table_name: required("TABLE_NAME")?,
@@ -77,12 +98,8 @@ impl Config {
                     })
                 })
                 .transpose()?,
-            buckets_per_owner: checked(
-                "BUCKETS_PER_OWNER",
-                required("BUCKETS_PER_OWNER")?,
-                "a whole number from 1",
-                |value| value.parse().ok().filter(|limit| *limit > 0),
-            )?,
+            buckets_per_owner: count("BUCKETS_PER_OWNER", required("BUCKETS_PER_OWNER")?)?,
+            invitation_days: count("INVITATION_DAYS", required("INVITATION_DAYS")?)?,
         })
     }
 }
@@ -97,6 +114,10 @@ fn checked<T>(
         Some(parsed) => Ok(parsed),
         None => Err(ConfigError::Invalid { name, expected, value }),
     }
+}
+
+fn count(name: &'static str, value: String) -> Result<u32, ConfigError> {
+    checked(name, value, "a whole number from 1", |value| value.parse().ok().filter(|count| *count > 0))
 }
 
 fn http_url(value: &str) -> Option<Url> {
@@ -114,6 +135,7 @@ mod tests {
             ("OIDC_AUDIENCE", "bucket-api"),
             ("OIDC_CLIENT_ID", "bucket-api"),
             ("BUCKETS_PER_OWNER", "5"),
+            ("INVITATION_DAYS", "7"),
         ]);
         variables.extend(changes.iter().copied());
         Config::read(|name| variables.get(name).map(ToString::to_string)).map_err(|error| error.to_string())
@@ -150,6 +172,7 @@ mod tests {
             ("PUBLIC_ORIGIN", "https://a.example/b", "PUBLIC_ORIGIN must be an origin such as"),
             ("BUCKETS_PER_OWNER", "0", "BUCKETS_PER_OWNER must be a whole number from 1, but is `0`"),
             ("BUCKETS_PER_OWNER", "", "BUCKETS_PER_OWNER is not set"),
+            ("INVITATION_DAYS", "a week", "INVITATION_DAYS must be a whole number from 1, but is `a week`"),
         ] {
             let error = read(&[(name, value)]).unwrap_err();
             assert!(error.contains(message), "{error}");

@@ -3,15 +3,19 @@
 mod bucket;
 mod email;
 mod ids;
+mod invitation;
+mod plan;
 mod role;
 mod text;
 mod timestamp;
 mod user;
 
-pub use bucket::{Bucket, BucketChanges, Member, NewBucket, PlanName};
+pub use bucket::{Bucket, BucketChanges, Member, NewBucket, NotificationState};
 pub use email::{Email, EmailError};
 pub use ids::{BucketId, IdError, PublicId, SecretId, UserId};
-pub use role::{Right, Role};
-pub use text::{AppUrl, BucketName, Comment, Configuration, TextError, UserOptions, Username};
+pub use invitation::Invitation;
+pub use plan::{Limits, PlanName};
+pub use role::{GrantableRole, Right, Role};
+pub use text::{AppUrl, BucketName, Comment, Configuration, Feedback, TextError, UserOptions, Username};
 pub use timestamp::Timestamp;
 pub use user::User;

@@ -6,13 +6,16 @@
 
 mod app;
 mod auth;
-mod config;
+mod cause;
+pub mod config;
 pub mod domain;
 pub mod http;
 mod runtime;
 pub mod store;
+mod stream;
 
-pub use app::{Access, App, Sight};
+pub use app::{Access, App, Sight, aws_config};
 pub use auth::{AuthError, Caller, IdentityProvider, Profile, TokenError, Tokens, WebError};
 pub use config::{Config, ConfigError};
 pub use runtime::{Context, StartError, serve};
+pub use stream::{StreamError, serve_stream};

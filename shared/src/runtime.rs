@@ -1,6 +1,9 @@
 //! The frame around a handler: starts it once, feeds it requests, writes one log line for each.
 
-use std::{convert::Infallible, time::Instant};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant, SystemTime},
+};
 
 use lambda_http::{
     Body,
@@ -22,9 +25,9 @@ pub enum StartError {
     /// The environment is not as it must be.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// No TLS client could be made.
-    #[error("no TLS client could be made: {0}")]
-    Tls(String),
+    /// Something else is missing or wrong.
+    #[error("{0}")]
+    Other(String),
 }
 
 /// What a function keeps between requests.
@@ -42,34 +45,49 @@ pub trait Context: Sized {
 /// would see as API Gateway's own 500.
 ///
 /// # Errors
-/// The context cannot be made, or the Lambda Runtime API is gone.
+/// The Lambda Runtime API is gone.
 pub async fn serve<C, H>(handle: H) -> Result<(), Error>
 where
     C: Context,
     H: AsyncFn(&C, &Request) -> Result<Answer, Problem>,
 {
     log_as_json();
-    let context = Box::pin(C::start()).await.map_err(|error| {
-        tracing::error!(error = %error, "the function cannot start");
-        Error::from(error.to_string())
-    })?;
+    let context = start::<C>().await;
     let (context, handle) = (&context, &handle);
     let run = lambda_runtime::run(service_fn(async move |event: LambdaEvent<ApiGatewayV2httpRequest>| {
-        let request_id = event.context.request_id;
         let request = Request::from(event.payload);
-        Ok::<_, Infallible>(into_event(respond(handle, context, &request, &request_id).await))
+        Ok::<_, Infallible>(into_event(respond(handle, context, &request, &event.context).await))
     }));
     Box::pin(run).await
+}
+
+/// Makes the context, or ends the process: why is in the log then, once and as JSON, which what
+/// `main` returns would not be.
+pub(crate) async fn start<C: Context>() -> C {
+    match Box::pin(C::start()).await {
+        Ok(context) => context,
+        Err(error) => {
+            tracing::error!(error = %error, "the function cannot start");
+            std::process::exit(1);
+        }
+    }
 }
 
 async fn respond<C>(
     handle: &impl AsyncFn(&C, &Request) -> Result<Answer, Problem>,
     context: &C,
     request: &Request,
-    request_id: &str,
+    invocation: &lambda_runtime::Context,
 ) -> Answer {
     let start = Instant::now();
-    let (outcome, usage) = measured(handle(context, request)).await;
+    let request_id = invocation.request_id.as_str();
+    let bounded = async {
+        match tokio::time::timeout(time_for_work(invocation), handle(context, request)).await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(Problem::unavailable(&error)),
+        }
+    };
+    let (outcome, usage) = measured(bounded).await;
     // Microseconds are as exact as anybody reads.
     let duration_ms = f64::from(u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX)) / 1000.0;
     let (status, code, cause) = match &outcome {
@@ -101,6 +119,14 @@ async fn respond<C>(
     outcome.unwrap_or_else(|problem| problem.into_answer(request_id))
 }
 
+/// The time until shortly before Lambda cuts the function off: whoever waits gets an answer that says
+/// so, however many calls have each taken their own time-out.
+fn time_for_work(invocation: &lambda_runtime::Context) -> Duration {
+    const TIME_TO_ANSWER: Duration = Duration::from_millis(500);
+    let left = invocation.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+    left.saturating_sub(TIME_TO_ANSWER)
+}
+
 /// The form in which a function answers API Gateway (payload format 2.0).
 fn into_event(answer: Answer) -> ApiGatewayV2httpResponse {
     let (parts, body) = answer.into_parts();
@@ -113,7 +139,7 @@ fn into_event(answer: Answer) -> ApiGatewayV2httpResponse {
 
 /// One JSON object a line, as Lambda's JSON log format takes them. Of the libraries below, warnings
 /// are enough; they are not told what a request carries.
-fn log_as_json() {
+pub(crate) fn log_as_json() {
     let lines = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)

@@ -3,8 +3,11 @@
 
 mod audit;
 mod buckets;
+mod clearing;
+mod invitations;
 mod items;
 mod keys;
+mod members;
 mod reads;
 #[cfg(test)]
 mod scripted;
@@ -17,7 +20,12 @@ use aws_sdk_dynamodb::{
     error::{ProvideErrorMetadata, SdkError},
 };
 
+use crate::cause::chain;
+
+pub use audit::{Action, AuditEntry, Lease};
 pub use buckets::{CreateError, DeleteError, UpdateError};
+pub use invitations::Invite;
+pub use members::PeopleError;
 pub use usage::{Usage, measured};
 pub use users::RegisterError;
 
@@ -48,14 +56,15 @@ pub enum StoreError {
 }
 
 impl Store {
-    /// A store over `table`.
+    /// A store over `table`, reached as `aws` says.
     #[must_use]
-    pub fn new(client: Client, table: String) -> Self {
-        Self { client, table }
+    pub fn new(aws: &aws_config::SdkConfig, table: String) -> Self {
+        Self { client: Client::new(aws), table }
     }
 }
 
 /// Sorts an SDK error into one to retry and one to report.
+#[expect(clippy::wildcard_enum_match_arm, reason = "whatever else may happen on the way may pass")]
 fn store_error<E>(error: &SdkError<E>) -> StoreError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -71,13 +80,10 @@ where
                 || service.err().code().is_some_and(transaction::is_transient);
             if retryable { StoreError::Unavailable(text) } else { StoreError::Refused(text) }
         }
-        SdkError::ConstructionFailure(_) => StoreError::Refused("the call could not be built".to_owned()),
         SdkError::TimeoutError(_) => StoreError::Unavailable("it does not answer in time".to_owned()),
-        SdkError::DispatchFailure(failure) => StoreError::Unavailable(format!(
-            "no connection: {}",
-            failure.as_connector_error().map(ToString::to_string).unwrap_or_default()
-        )),
-        SdkError::ResponseError(_) => StoreError::Unavailable("its answer could not be read".to_owned()),
-        _ => StoreError::Unavailable("it failed in an unknown way".to_owned()),
+        // Without credentials no waiting helps.
+        SdkError::DispatchFailure(failure) if failure.is_other() => StoreError::Refused(chain(error)),
+        SdkError::ConstructionFailure(_) => StoreError::Refused(chain(error)),
+        _ => StoreError::Unavailable(chain(error)),
     }
 }

@@ -28,15 +28,10 @@ struct LoggedIn {
 
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let caller = app.caller(request).await?;
-    let logged_in = match app.sight(&caller).await? {
+    let (sight, memberships) = app.memberships(&caller).await?;
+    let logged_in = match sight {
         Sight::Known(user) => LoggedIn {
-            authorized_bucket: app
-                .store
-                .memberships(&user.id)
-                .await?
-                .into_iter()
-                .map(|(bucket, _)| bucket.id)
-                .collect(),
+            authorized_bucket: memberships.into_iter().map(|(bucket, _)| bucket.id).collect(),
             _id: user.id,
             username: user.username,
             email: Some(user.email),

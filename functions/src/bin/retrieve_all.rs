@@ -10,7 +10,7 @@
 //! | 404 | `route_not_found` | something follows the last `/` |
 
 use shared::{
-    App, Sight,
+    App,
     http::{Answer, Problem, Request, json},
     serve,
 };
@@ -20,10 +20,7 @@ async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
         return Err(Problem::route_not_found());
     }
     let caller = app.caller(request).await?;
-    let memberships = match app.sight(&caller).await? {
-        Sight::Known(user) => app.store.memberships(&user.id).await?,
-        Sight::Unverified(_) | Sight::EmailTaken(_) => Vec::new(),
-    };
+    let (_, memberships) = app.memberships(&caller).await?;
     let buckets: Vec<_> =
         memberships.iter().map(|(bucket, member)| app.view(bucket, member, request)).collect();
     json(&buckets)

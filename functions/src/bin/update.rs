@@ -15,7 +15,7 @@ use serde::Deserialize;
 use shared::{
     Access, App,
     domain::{AppUrl, BucketChanges, BucketName, Comment, Configuration, Right},
-    http::{Answer, Problem, Request, json},
+    http::{Answer, FieldError, Problem, Request, json},
     serve,
 };
 
@@ -37,8 +37,9 @@ async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let Update { name, comment, app_url, configuration } = request.json_body()?;
     let changes = BucketChanges { name, comment, app_url, configuration };
     if changes == BucketChanges::default() {
-        return Err(Problem::invalid_body(
-            "give at least one of `name`, `comment`, `app_url` and `configuration`",
+        let missing = |field| FieldError::new(field, "is missing: give at least one field to change");
+        return Err(Problem::invalid_input(
+            ["name", "comment", "app_url", "configuration"].map(missing).to_vec(),
         ));
     }
     access.require(Right::Update)?;

@@ -70,8 +70,8 @@ struct State {
     tried: Option<Instant>,
 }
 
-/// The cached key set. The lock is held while fetching: whoever else needs a new set waits for that
-/// one fetch, and whoever finds a key in the set waits for nobody for longer than a look-up.
+/// The cached key set. The lock is held while fetching: whoever else needs a key waits for that one
+/// fetch.
 #[derive(Debug)]
 pub(super) struct KeySet {
     state: Mutex<State>,
@@ -138,10 +138,14 @@ impl State {
         fetch: impl AsyncFnOnce() -> Result<JwkSet, WebError>,
     ) -> Result<(), WebError> {
         self.tried = Some(now);
-        let set = fetch().await.inspect_err(|error| {
+        let fetched = fetch().await.and_then(|set| {
+            let keys = usable(&set);
+            // Nobody could sign in: rather a mishap of the provider than its will.
+            if keys.is_empty() { Err(WebError::NoKeys) } else { Ok(keys) }
+        });
+        self.keys = fetched.inspect_err(|error| {
             tracing::warn!(error = %error, "the key set could not be fetched");
         })?;
-        self.keys = usable(&set);
         self.fetched = Some(now);
         Ok(())
     }
@@ -287,6 +291,15 @@ mod tests {
         ));
         let later = start + Duration::from_secs(3);
         assert!(keys.find(&hint("a"), later, async || provider.answer(&[ec("a")]).await).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_empty_set_does_not_replace_a_good_one() {
+        let (keys, provider, now) =
+            (KeySet::new(Some(&set(&[ec("a")]))), Provider::default(), Instant::now());
+
+        assert!(unknown(&keys.find(&hint("b"), now, async || provider.answer(&[]).await).await));
+        assert!(keys.find(&hint("a"), now, down).await.is_ok());
     }
 
     #[test]

@@ -37,6 +37,9 @@ pub enum TokenError {
     /// `exp` has passed.
     #[error("the token has expired")]
     Expired,
+    /// The provider does not know it (any more).
+    #[error("the token is not known to its provider any more")]
+    Revoked,
     /// `nbf` is still to come.
     #[error("the token is not valid yet")]
     NotYetValid,
@@ -95,11 +98,15 @@ enum Audience {
 /// What a token or the userinfo endpoint says of the person (OpenID Connect Core 5.1).
 #[derive(Clone, Default, Deserialize)]
 pub(super) struct PersonClaims {
+    #[serde(default, deserialize_with = "lenient_text")]
     pub(super) email: Option<String>,
     #[serde(default, deserialize_with = "lenient_bool")]
     pub(super) email_verified: Option<bool>,
+    #[serde(default, deserialize_with = "lenient_text")]
     preferred_username: Option<String>,
+    #[serde(default, deserialize_with = "lenient_text")]
     nickname: Option<String>,
+    #[serde(default, deserialize_with = "lenient_text")]
     name: Option<String>,
 }
 
@@ -125,6 +132,20 @@ fn lenient_bool<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Opt
         Some(Either::Other(_)) => Some(false),
         None => None,
     })
+}
+
+/// A text; anything else counts as absent, since a person is not refused for an odd name.
+fn lenient_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(serde_json::Value::deserialize(deserializer)?.as_str().map(ToOwned::to_owned))
+}
+
+/// A number of seconds, or the text of one; anything else counts as absent.
+pub(super) fn lenient_seconds<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u32>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    let seconds = value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
+    Ok(seconds.and_then(|seconds| u32::try_from(seconds).ok()))
 }
 
 /// Reads the header of `token`, trusting nothing in it beyond the name of a key.
@@ -464,7 +485,7 @@ mod tests {
 
             assert_eq!(person.unwrap().email_verified, verified, "{given}");
         }
-        let named = with(json!({ "name": "Alice A.", "preferred_username": "alice" }));
+        let named = with(json!({ "name": ["Alice"], "preferred_username": "alice", "email": 5 }));
         let person = issuer.check(&issuer.token(&named)).await.map(|claims| claims.person).map_err(drop);
         assert_eq!(person.unwrap().shown_name(), Some("alice"));
     }

@@ -11,6 +11,8 @@ use aws_smithy_types::body::SdkBody;
 use http_body_util::{BodyExt, Limited};
 use serde::de::DeserializeOwned;
 
+use crate::cause::chain;
+
 /// From the first byte sent to the last received.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -53,13 +55,15 @@ pub enum WebError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A key set without a key that can be used.
+    #[error("the identity provider publishes no key that can be used")]
+    NoKeys,
     /// It was asked a moment ago, in vain.
     #[error("the identity provider did not answer a moment ago")]
     Waiting,
 }
 
-/// An answer of the identity provider.
-#[derive(Debug)]
+/// An answer of the identity provider. No `Debug`: it holds tokens.
 pub(super) struct WebAnswer {
     url: String,
     pub(super) status: u16,
@@ -67,9 +71,18 @@ pub(super) struct WebAnswer {
 }
 
 impl WebAnswer {
+    pub(super) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The body as JSON, whatever the status.
+    pub(super) fn any_json<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
     /// The body as JSON, if the status is a success.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, WebError> {
-        if !(200..300).contains(&self.status) {
+        if !self.is_success() {
             return Err(WebError::Status { url: self.url.clone(), status: self.status });
         }
         serde_json::from_slice(&self.body).map_err(|error| WebError::Content {
@@ -140,14 +153,4 @@ impl Web {
         };
         tokio::time::timeout(TIMEOUT, call).await.unwrap_or_else(|_| Err(WebError::Timeout(url.to_owned())))
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

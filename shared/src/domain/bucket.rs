@@ -3,29 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AppUrl, BucketId, BucketName, Comment, Configuration, Email, PublicId, Role, SecretId, Timestamp, UserId,
-    UserOptions, Username,
+    AppUrl, BucketId, BucketName, Comment, Configuration, Email, PlanName, PublicId, Role, SecretId,
+    Timestamp, UserId, UserOptions, Username,
 };
-
-/// The name of a plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PlanName(String);
-
-impl PlanName {
-    /// The plan's name as the clients know it.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Default for PlanName {
-    /// The plan of a bucket that has never had another.
-    fn default() -> Self {
-        Self("free".to_owned())
-    }
-}
 
 /// A workspace that groups servers and the people who watch them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +75,18 @@ impl Bucket {
         self.deleted_at.is_none()
     }
 
+    /// The bucket in the hands of `new_owner` at `now`.
+    #[must_use]
+    pub fn handed_over(self, new_owner: &Member, now: Timestamp) -> Self {
+        Self {
+            owner_id: new_owner.user_id.clone(),
+            owner_username: new_owner.username.clone(),
+            version: self.version + 1,
+            updated_at: now,
+            ..self
+        }
+    }
+
     /// The bucket after `changes` at `now`.
     #[must_use]
     pub fn changed(self, changes: BucketChanges, now: Timestamp) -> Self {
@@ -122,8 +114,46 @@ pub struct Member {
     pub email: Email,
     /// The name to show.
     pub username: Username,
+    /// How they are notified of what happens in the bucket.
+    pub notification: NotificationState,
     /// Their own settings for this bucket.
     pub options: UserOptions,
     /// Since when.
     pub joined_at: Timestamp,
+}
+
+/// How a member is notified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NotificationState {
+    /// By e-mail; how everybody begins.
+    #[default]
+    Email,
+    /// Not at all. The published reference spells it `nonde`, which is taken too.
+    #[serde(alias = "nonde")]
+    None,
+}
+
+impl NotificationState {
+    /// The name on the wire and in the table.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Email => "email",
+            Self::None => "none",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notification_state_is_written_as_it_is_read() {
+        for state in [NotificationState::Email, NotificationState::None] {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+        }
+        assert_eq!(serde_json::from_str::<NotificationState>("\"nonde\"").unwrap(), NotificationState::None);
+    }
 }

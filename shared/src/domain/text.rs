@@ -11,6 +11,9 @@ pub enum TextError {
     /// Nothing but white space.
     #[error("must not be blank")]
     Blank,
+    /// A line break or another control character.
+    #[error("must not contain line breaks or other control characters")]
+    Control,
     /// Longer than the bound.
     #[error("must have at most {max} {unit}")]
     TooLong {
@@ -22,6 +25,15 @@ pub enum TextError {
     /// Not an absolute http or https URL.
     #[error("must be an http or https URL, such as https://example.com")]
     NotAnUrl,
+    /// Not a JSON object.
+    #[error("must be an object")]
+    NotObject,
+    /// Nested deeper than the bound.
+    #[error("must be nested at most {max} levels deep")]
+    TooDeep {
+        /// The bound.
+        max: usize,
+    },
     /// Neither a JSON text nor an object.
     #[error("must be a text or an object")]
     NotTextOrObject,
@@ -69,11 +81,15 @@ macro_rules! text {
 }
 
 text! {
-    /// A bucket's name: 1 to 100 characters, not blank, kept to the letter.
+    /// A bucket's name: 1 to 100 characters, not blank, without control characters, kept to the
+    /// letter.
     BucketName,
     |text| {
         if text.trim().is_empty() {
             return Err(TextError::Blank);
+        }
+        if text.contains(char::is_control) {
+            return Err(TextError::Control);
         }
         at_most(text, 100)
     }
@@ -96,10 +112,25 @@ text! {
             return Ok(());
         }
         at_most(text, 2_048)?;
+        // The parser would take these out; the text is kept as it came.
+        if text.contains(|c: char| c.is_control() || c.is_whitespace()) {
+            return Err(TextError::NotAnUrl);
+        }
         match Url::parse(text) {
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(()),
             Ok(_) | Err(_) => Err(TextError::NotAnUrl),
         }
+    }
+}
+
+text! {
+    /// What a person thinks of the product: 1 to 10,000 characters, not blank.
+    Feedback,
+    |text| {
+        if text.trim().is_empty() {
+            return Err(TextError::Blank);
+        }
+        at_most(text, 10_000)
     }
 }
 
@@ -138,6 +169,9 @@ impl Configuration {
     /// The largest configuration, in bytes of JSON.
     pub const MAX_BYTES: usize = 16 * 1024;
 
+    /// How deep it may be nested: what others can read as well.
+    pub const MAX_LEVELS: usize = 64;
+
     /// The JSON text.
     #[must_use]
     pub fn as_json(&self) -> &str {
@@ -156,6 +190,9 @@ impl TryFrom<&RawValue> for Configuration {
         if json.len() > Self::MAX_BYTES {
             return Err(TextError::TooLong { max: Self::MAX_BYTES, unit: "bytes of JSON" });
         }
+        if levels(json) > Self::MAX_LEVELS {
+            return Err(TextError::TooDeep { max: Self::MAX_LEVELS });
+        }
         Ok(Self(json.to_owned()))
     }
 }
@@ -167,11 +204,18 @@ impl<'de> Deserialize<'de> for Configuration {
     }
 }
 
-/// A member's own settings for a bucket: a JSON object that only clients understand.
+/// A member's own settings for a bucket: a JSON object of up to 8 KiB and 16 levels that only clients
+/// understand, kept as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserOptions(String);
 
 impl UserOptions {
+    /// The largest options, in bytes of JSON.
+    pub const MAX_BYTES: usize = 8 * 1024;
+
+    /// How deep they may be nested, the object itself counted.
+    pub const MAX_LEVELS: usize = 16;
+
     /// The JSON text.
     #[must_use]
     pub fn as_json(&self) -> &str {
@@ -183,6 +227,54 @@ impl Default for UserOptions {
     fn default() -> Self {
         Self("{}".to_owned())
     }
+}
+
+impl TryFrom<&RawValue> for UserOptions {
+    type Error = TextError;
+
+    fn try_from(value: &RawValue) -> Result<Self, TextError> {
+        let json = value.get().trim();
+        if !json.starts_with('{') {
+            return Err(TextError::NotObject);
+        }
+        if json.len() > Self::MAX_BYTES {
+            return Err(TextError::TooLong { max: Self::MAX_BYTES, unit: "bytes of JSON" });
+        }
+        if levels(json) > Self::MAX_LEVELS {
+            return Err(TextError::TooDeep { max: Self::MAX_LEVELS });
+        }
+        Ok(Self(json.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for UserOptions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Box::<RawValue>::deserialize(deserializer)?;
+        Self::try_from(&*value).map_err(serde::de::Error::custom)
+    }
+}
+
+/// How deep the well-formed `json` is nested.
+fn levels(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut in_text, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        if in_text {
+            in_text = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+            continue;
+        }
+        match byte {
+            b'"' => in_text = true,
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 macro_rules! json_text {
@@ -233,6 +325,8 @@ mod tests {
         assert_eq!(name(&"\u{e9}".repeat(101)), Err(too_long));
         assert_eq!(name(""), Err(TextError::Blank));
         assert_eq!(name(" \u{a0}\t"), Err(TextError::Blank));
+        assert_eq!(name("a\nb"), Err(TextError::Control));
+        assert_eq!(name("a\0"), Err(TextError::Control));
     }
 
     #[test]
@@ -249,7 +343,16 @@ mod tests {
         for good in ["", "https://example.com", "http://[::1]:3000/a?b#c", "HTTPS://EXAMPLE.COM/"] {
             assert_eq!(app_url(good), Ok(good.to_owned()));
         }
-        for bad in ["example.com", "/path", "ftp://example.com", "javascript:alert(1)", "http://", " "] {
+        for bad in [
+            "example.com",
+            "/path",
+            "ftp://example.com",
+            "javascript:alert(1)",
+            "http://",
+            " ",
+            "https://a.b\n",
+            "ht\ttps://a.b",
+        ] {
             assert_eq!(app_url(bad), Err(TextError::NotAnUrl), "{bad:?}");
         }
         assert!(app_url(&format!("https://example.com/{}", "a".repeat(2_028))).is_ok());
@@ -275,6 +378,28 @@ mod tests {
         }
         assert!(serde_json::from_str::<Configuration>(&format!("{:?}", "c".repeat(16_382))).is_ok());
         assert!(refusal(&format!("{:?}", "c".repeat(16_383))).contains("16384 bytes"));
+        let nested =
+            |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
+        assert!(serde_json::from_str::<Configuration>(&nested(64)).is_ok());
+        assert!(refusal(&nested(65)).contains("at most 64 levels"));
+    }
+
+    #[test]
+    fn options_are_an_object_of_at_most_8_kib_and_16_levels() {
+        let read = |json: &str| {
+            serde_json::from_str::<UserOptions>(json).map(|options| options.as_json().to_owned())
+        };
+        let nested =
+            |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
+
+        assert_eq!(read(r#"{"b": 1.0, "a": "]}[{\\\""}"#).unwrap(), r#"{"b": 1.0, "a": "]}[{\\\""}"#);
+        assert!(read(&nested(16)).is_ok());
+        assert!(read(&nested(17)).unwrap_err().to_string().contains("at most 16 levels"));
+        assert!(read(&format!("{{\"a\":\"{}\"}}", "x".repeat(8 * 1024 - 8))).is_ok());
+        assert!(read(&format!("{{\"a\":\"{}\"}}", "x".repeat(8 * 1024 - 7))).is_err());
+        for json in ["[]", "1", "\"text\"", "null"] {
+            assert!(read(json).unwrap_err().to_string().contains("must be an object"), "{json}");
+        }
     }
 
     #[test]

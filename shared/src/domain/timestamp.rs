@@ -37,6 +37,20 @@ impl Timestamp {
         Self(self.0.saturating_add(i64::from(seconds) * 1_000))
     }
 
+    /// The point `days` later.
+    #[must_use]
+    pub fn plus_days(self, days: u32) -> Self {
+        Self(self.0.saturating_add(i64::from(days) * 86_400_000))
+    }
+
+    /// The day in UTC, such as `24 November 2026`, for people to read.
+    #[must_use]
+    pub fn day(self) -> String {
+        OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1_000))
+            .map(|time| format!("{} {} {}", time.day(), time.month(), time.year()))
+            .unwrap_or_default()
+    }
+
     /// Serialises as RFC 3339 in UTC, for `#[serde(serialize_with)]`.
     ///
     /// # Errors
@@ -53,6 +67,11 @@ impl Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_read_the_day() {
+        assert_eq!(Timestamp::from_millis(1_795_507_200_123).day(), "24 November 2026");
+    }
 
     #[test]
     fn the_wire_shows_rfc_3339_in_utc() {

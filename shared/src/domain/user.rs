@@ -14,4 +14,7 @@ pub struct User {
     pub username: Username,
     /// How many live buckets this person owns.
     pub buckets_owned: u32,
+    /// Whether invitations of the address, or memberships under a former one, may still wait to be
+    /// brought in line: set with the claim on an address, cleared when that is done.
+    pub unfinished: bool,
 }

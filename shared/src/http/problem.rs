@@ -16,8 +16,9 @@ use serde::Serialize;
 use super::{Answer, answer::with_content_type};
 use crate::{
     auth::{AuthError, TokenError},
+    cause::chain,
     domain::Right,
-    store::{CreateError, DeleteError, RegisterError, StoreError, UpdateError},
+    store::{CreateError, DeleteError, PeopleError, StoreError, UpdateError},
 };
 
 /// Seconds after which a client that got a 503 may ask again.
@@ -128,6 +129,12 @@ impl Problem {
         )
     }
 
+    /// 404 `user_not_found`: nobody in the bucket has the address that was named.
+    #[must_use]
+    pub fn user_not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "user_not_found", "no member of the bucket has this e-mail address")
+    }
+
     /// 404 `route_not_found`.
     #[must_use]
     pub fn route_not_found() -> Self {
@@ -139,7 +146,14 @@ impl Problem {
     pub fn role_too_low(right: Right) -> Self {
         let detail = match right {
             Right::SeeSecret => "only an admin or the owner may see the secret",
+            Right::Invite => "only an admin or the owner may see, make or remove invitations",
+            Right::ManageNotifications => {
+                "only an admin or the owner may set the notification state of others"
+            }
             Right::Update => "only the owner may change the bucket",
+            Right::RemoveUser => "only the owner may remove others",
+            Right::SetRole => "only the owner may set roles",
+            Right::Transfer => "only the owner may hand the bucket over",
             Right::Delete => "only the owner may delete the bucket",
         };
         Self::new(StatusCode::FORBIDDEN, "role_too_low", detail)
@@ -187,7 +201,7 @@ impl Problem {
 
     /// 500 `internal`: a defect or a wrong deployment. `cause` is logged, not told.
     #[must_use]
-    pub fn internal(cause: &dyn Error) -> Self {
+    pub fn internal(cause: &(dyn Error + 'static)) -> Self {
         Self {
             cause: Some(chain(cause)),
             ..Self::new(
@@ -198,9 +212,10 @@ impl Problem {
         }
     }
 
-    /// 503 `unavailable` with `Retry-After`: nothing was decided; the same request may be sent again.
+    /// 503 `unavailable` with `Retry-After`: something that is needed does not answer. A change whose
+    /// answer was lost may have happened all the same.
     #[must_use]
-    pub fn unavailable(cause: &dyn Error) -> Self {
+    pub fn unavailable(cause: &(dyn Error + 'static)) -> Self {
         Self {
             cause: Some(chain(cause)),
             ..Self::new(
@@ -283,21 +298,6 @@ impl Problem {
     }
 }
 
-/// `error` and what caused it, in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let part = error.to_string();
-        if !text.ends_with(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        source = error.source();
-    }
-    text
-}
-
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} {}: {}", self.status.as_u16(), self.code, self.detail)
@@ -326,11 +326,13 @@ impl From<AuthError> for Problem {
                 | TokenError::Malformed
                 | TokenError::Header
                 | TokenError::UnknownKey
+                | TokenError::Revoked
                 | TokenError::Signature
                 | TokenError::NotYetValid
                 | TokenError::Claims,
             ) => Self::unauthorized("invalid_token", "the access token is not valid; get a new one"),
             AuthError::InvalidGrant => Self::invalid_grant(),
+            AuthError::Exchange { .. } => Self::internal(&error),
             AuthError::Provider(error) => Self::unavailable(&error),
         }
     }
@@ -345,27 +347,63 @@ impl From<StoreError> for Problem {
     }
 }
 
-impl From<RegisterError> for Problem {
-    fn from(error: RegisterError) -> Self {
-        match error {
-            RegisterError::EmailTaken => Self::email_taken(),
-            RegisterError::Store(error) => error.into(),
-        }
-    }
-}
-
 impl From<CreateError> for Problem {
     fn from(error: CreateError) -> Self {
         match error {
             CreateError::BucketLimit { limit } => Self::new(
                 StatusCode::FORBIDDEN,
                 "bucket_limit",
-                format!(
-                    "you own {limit} buckets, the most one person may own; delete or hand over one first"
-                ),
+                format!("one person may own {limit} buckets, and you do; delete or hand over one first"),
             ),
             CreateError::OwnerChanged | CreateError::IdTaken => Self::unavailable(&error),
             CreateError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PeopleError> for Problem {
+    fn from(error: PeopleError) -> Self {
+        match error {
+            PeopleError::BucketNotFound => Self::bucket_not_found(),
+            PeopleError::RoleTooLow(right) => Self::role_too_low(right),
+            PeopleError::SeatLimit { seats } => Self::new(
+                StatusCode::FORBIDDEN,
+                "seat_limit",
+                format!(
+                    "all {seats} seats of the bucket's plan are taken; remove somebody or an invitation first"
+                ),
+            ),
+            PeopleError::AlreadyMember => Self::new(
+                StatusCode::BAD_REQUEST,
+                "already_member",
+                "this person is a member of the bucket already",
+            ),
+            PeopleError::UserNotFound => Self::user_not_found(),
+            PeopleError::InvitationNotFound => Self::new(
+                StatusCode::NOT_FOUND,
+                "invitation_not_found",
+                "this e-mail address is not invited to the bucket",
+            ),
+            PeopleError::OwnerStays => Self::new(
+                StatusCode::FORBIDDEN,
+                "owner_stays",
+                "the owner cannot be removed or leave; hand the bucket over first",
+            ),
+            PeopleError::OwnerRoleFixed => Self::new(
+                StatusCode::FORBIDDEN,
+                "owner_role_fixed",
+                "the owner's role cannot be set; hand the bucket over instead",
+            ),
+            PeopleError::AlreadyOwner => {
+                Self::invalid_input(vec![FieldError::new("new_owner", "is the owner already")])
+            }
+            PeopleError::NewOwnerLimit { limit } => Self::new(
+                StatusCode::FORBIDDEN,
+                "bucket_limit",
+                format!("one person may own {limit} buckets, and the new owner does"),
+            ),
+            PeopleError::Changed => Self::unavailable(&error),
+            PeopleError::Store(error) => error.into(),
         }
     }
 }

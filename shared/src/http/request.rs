@@ -7,7 +7,7 @@ use lambda_http::{
     aws_lambda_events::apigw::ApiGatewayV2httpRequest,
     http::{HeaderMap, header::CONTENT_TYPE},
 };
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::{FieldError, Problem};
 
@@ -16,6 +16,7 @@ use super::{FieldError, Problem};
 pub struct Request {
     headers: HeaderMap,
     path_parameters: Vec<(String, String)>,
+    query: String,
     route: String,
     domain: Option<String>,
     body: Option<String>,
@@ -33,6 +34,7 @@ impl From<ApiGatewayV2httpRequest> for Request {
         Self {
             headers: event.headers,
             path_parameters: event.path_parameters.into_iter().collect(),
+            query: event.raw_query_string.unwrap_or_default(),
             route: event.route_key.unwrap_or_default(),
             domain: event.request_context.domain_name,
             body: event.body,
@@ -61,6 +63,14 @@ impl Request {
     #[must_use]
     pub fn path_parameter(&self, name: &str) -> Option<&str> {
         self.path_parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The decoded value of `name` in the query, the first where it is repeated.
+    #[must_use]
+    pub fn query_parameter(&self, name: &str) -> Option<String> {
+        url::form_urlencoded::parse(self.query.as_bytes())
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
     }
 
     /// The value of the header `name`; where it was repeated, API Gateway has joined the values.
@@ -119,21 +129,18 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
             return Err(Problem::invalid_body("the body is empty: send a JSON object"));
         }
     }
+    // Well-formed or not is one question, as it must be another: serde_json asks both at once, and calls
+    // a number in the place of a name a syntax error.
+    serde_json::from_slice::<IgnoredAny>(body)
+        .map_err(|error| Problem::invalid_body(&format!("the body is not valid JSON: {error}")))?;
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
-        let error = error.into_inner();
-        if !error.is_data() {
-            return Problem::invalid_body(&format!("the body is not valid JSON: {error}"));
-        }
-        let message = without_position(&error.to_string());
+        let message = without_position(&error.into_inner().to_string());
+        let message = if message == "expected value" { "is of the wrong type".to_owned() } else { message };
         let (field, detail) = of_parent(&message).unwrap_or((path, message));
         Problem::invalid_input(vec![FieldError::new(field, detail)])
-    })?;
-    deserializer
-        .end()
-        .map_err(|error| Problem::invalid_body(&format!("the body is not valid JSON: {error}")))?;
-    Ok(value)
+    })
 }
 
 /// `message` without the place that `serde_json` appends, which says nothing to who sent a field.
@@ -157,13 +164,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::{BucketName, Comment, Configuration};
+    use crate::domain::{BucketName, Comment, Configuration, Role};
 
     #[derive(Debug, Deserialize)]
     struct Input {
         name: BucketName,
         comment: Option<Comment>,
         configuration: Option<Configuration>,
+        role: Option<Role>,
     }
 
     fn request(content_type: Option<&str>, body: &str, base64: bool) -> Request {
@@ -196,7 +204,7 @@ mod tests {
             read(r#" {"name":"a","comment":null,"configuration":{"b":1.0},"owner_id":"x"} "#).unwrap();
 
         assert_eq!(input.name.as_str(), "a");
-        assert_eq!(input.comment, None);
+        assert_eq!((input.comment, input.role), (None, None));
         assert_eq!(input.configuration.unwrap().as_json(), r#"{"b":1.0}"#);
     }
 

@@ -4,8 +4,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::domain::{
-    AppUrl, Bucket, BucketId, BucketName, Comment, Configuration, Member, PublicId, Right, Role, SecretId,
-    Timestamp, UserOptions,
+    AppUrl, Bucket, BucketId, BucketName, Comment, Configuration, Email, Invitation, Member,
+    NotificationState, PublicId, Right, Role, SecretId, Timestamp, UserId, UserOptions, Username,
 };
 
 /// A bucket as `member` sees it. The published clients read `_id`, `name`, `public_id`,
@@ -60,5 +60,70 @@ impl<'a> BucketView<'a> {
             created_at: bucket.created_at,
             updated_at: bucket.updated_at,
         }
+    }
+}
+
+/// A member as others see them.
+#[derive(Debug, Serialize)]
+pub struct MemberView<'a> {
+    _id: &'a UserId,
+    email: &'a Email,
+    username: &'a Username,
+    role: Role,
+}
+
+impl<'a> From<&'a Member> for MemberView<'a> {
+    fn from(member: &'a Member) -> Self {
+        Self { _id: &member.user_id, email: &member.email, username: &member.username, role: member.role }
+    }
+}
+
+/// How a member is notified.
+#[derive(Debug, Serialize)]
+pub struct NotificationView<'a> {
+    _id: &'a UserId,
+    email: &'a Email,
+    username: &'a Username,
+    state: NotificationState,
+}
+
+impl<'a> From<&'a Member> for NotificationView<'a> {
+    fn from(member: &'a Member) -> Self {
+        Self {
+            _id: &member.user_id,
+            email: &member.email,
+            username: &member.username,
+            state: member.notification,
+        }
+    }
+}
+
+/// The invitations that can still be taken up.
+#[derive(Debug, Serialize)]
+pub struct InvitationsView<'a> {
+    invitations: Vec<InvitationView<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct InvitationView<'a> {
+    email: &'a Email,
+    role: Role,
+    invited_by: &'a UserId,
+    #[serde(serialize_with = "Timestamp::rfc3339")]
+    created_at: Timestamp,
+    #[serde(serialize_with = "Timestamp::rfc3339")]
+    expires_at: Timestamp,
+}
+
+impl<'a> From<&'a [Invitation]> for InvitationsView<'a> {
+    fn from(invitations: &'a [Invitation]) -> Self {
+        let view = |invitation: &'a Invitation| InvitationView {
+            email: &invitation.email,
+            role: invitation.role,
+            invited_by: &invitation.invited_by,
+            created_at: invitation.created_at,
+            expires_at: invitation.expires_at,
+        };
+        Self { invitations: invitations.iter().map(view).collect() }
     }
 }

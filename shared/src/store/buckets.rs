@@ -1,19 +1,30 @@
 //! Buckets.
 
+use std::time::Duration;
+
 use super::{
     Store, StoreError,
     audit::{self, Action},
     items::{AgentKeyRow, BucketPointerRow, BucketRow, Item, MemberRow, UserRow, from_item},
-    keys::{BUCKET_POINTER_PREFIX, Key},
-    transaction::Write,
+    keys::Key,
+    reads::key_of,
+    transaction::{Write, jitter},
 };
 use crate::domain::{
-    AppUrl, Bucket, BucketChanges, BucketId, BucketName, Comment, Configuration, Member, NewBucket, PlanName,
-    PublicId, Role, SecretId, Timestamp, User, UserId, UserOptions,
+    AppUrl, Bucket, BucketChanges, BucketId, BucketName, Comment, Configuration, Member, NewBucket,
+    NotificationState, PlanName, PublicId, Role, SecretId, Timestamp, User, UserId, UserOptions,
 };
 
 /// How often a change that rests on what was read is decided anew when something came between.
-const CHANGE_ATTEMPTS: u32 = 5;
+pub(super) const CHANGE_ATTEMPTS: u32 = 10;
+
+/// Waits before a change is decided anew, so that those who keep meeting spread out.
+pub(super) async fn before_attempt(attempt: u32) -> Result<(), StoreError> {
+    if attempt > 0 {
+        tokio::time::sleep(jitter(attempt, Duration::from_millis(10))?).await;
+    }
+    Ok(())
+}
 
 /// Why a bucket could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -82,31 +93,35 @@ impl Store {
         live_membership(bucket, member)
     }
 
-    /// The live buckets that `user` is a member of, oldest first: one query for the pointers, then
-    /// reads of up to 50 buckets each.
+    /// The user `id` and the live buckets that they are a member of, oldest first: one query for the
+    /// user and the pointers, then reads of up to 50 buckets each.
     ///
     /// # Errors
     /// The table failed.
-    pub async fn memberships(&self, user: &UserId) -> Result<Vec<(Bucket, Member)>, StoreError> {
-        let pointers = self
-            .query(&Key::user(user).pk, BUCKET_POINTER_PREFIX)
-            .await?
-            .into_iter()
-            .map(from_item::<BucketPointerRow>)
-            .collect::<Result<Vec<_>, _>>()?;
-        let keys: Vec<_> = pointers
-            .iter()
-            .flat_map(|pointer| [Key::bucket(&pointer.bucket_id), Key::member(&pointer.bucket_id, user)])
-            .collect();
+    pub async fn user_with_memberships(
+        &self,
+        id: &UserId,
+    ) -> Result<(Option<User>, Vec<(Bucket, Member)>), StoreError> {
+        let user_key = Key::user(id);
+        let (mut user, mut pointers) = (None, Vec::new());
+        for item in self.query(&user_key.pk, None).await? {
+            if key_of(&item)? == user_key {
+                user = Some(from_item::<UserRow>(item)?.into());
+            } else {
+                pointers.push(from_item::<BucketPointerRow>(item)?.bucket_id);
+            }
+        }
+        let keys: Vec<_> =
+            pointers.iter().flat_map(|bucket| [Key::bucket(bucket), Key::member(bucket, id)]).collect();
         let mut found = self.batch_get(&keys).await?;
         let mut memberships = Vec::with_capacity(pointers.len());
-        for pointer in pointers {
-            let bucket = found.remove(&Key::bucket(&pointer.bucket_id));
-            let member = found.remove(&Key::member(&pointer.bucket_id, user));
+        for bucket_id in &pointers {
+            let bucket = found.remove(&Key::bucket(bucket_id));
+            let member = found.remove(&Key::member(bucket_id, id));
             memberships.extend(live_membership(bucket, member)?);
         }
         memberships.sort_by(|(a, _), (b, _)| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        Ok(memberships)
+        Ok((user, memberships))
     }
 
     /// Creates a bucket of `owner`, who may own `limit` at most: bucket, membership, pointer, agent
@@ -145,6 +160,7 @@ impl Store {
             role: Role::Owner,
             email: owner.email.clone(),
             username: owner.username.clone(),
+            notification: NotificationState::default(),
             options: UserOptions::default(),
             joined_at: now,
         };
@@ -169,7 +185,7 @@ impl Store {
             .guarded(Write::put_new(&MemberRow::new(&bucket.id, &member)), CreateError::IdTaken)
             .guarded(Write::put_new(&pointer), CreateError::IdTaken)
             .guarded(Write::put_new(&agent_key), CreateError::IdTaken)
-            .with(Write::put(&audit::row(&bucket.id, &owner.id, Action::Create, now)?))
+            .with(audit::entry(&bucket.id, &owner.id, Action::Create, now).write()?)
             .commit()
             .await?;
         Ok((bucket, member))
@@ -187,7 +203,8 @@ impl Store {
         changes: BucketChanges,
         now: Timestamp,
     ) -> Result<Bucket, UpdateError> {
-        for _ in 0..CHANGE_ATTEMPTS {
+        for attempt in 0..CHANGE_ATTEMPTS {
+            before_attempt(attempt).await?;
             let id = bucket.id.clone();
             let version = bucket.version;
             let updated = bucket.changed(changes.clone(), now);
@@ -206,7 +223,7 @@ impl Store {
                         Ok(Some(_)) => UpdateError::Changed,
                     },
                 )
-                .with(Write::put(&audit::row(&id, actor, Action::Update, now)?))
+                .with(audit::entry(&id, actor, Action::Update, now).write()?)
                 .commit()
                 .await;
             match committed {
@@ -256,7 +273,7 @@ impl Store {
                 StoreError::Row("an owner without user row".to_owned()).into(),
             )
             .with(Write::delete(Key::agent_key(&bucket.public_id)))
-            .with(Write::put(&audit::row(&bucket.id, actor, Action::Delete, now)?))
+            .with(audit::entry(&bucket.id, actor, Action::Delete, now).write()?)
             .commit()
             .await
     }
@@ -284,7 +301,7 @@ fn change_write(updated: &Bucket, changes: &BucketChanges) -> Write {
 }
 
 /// The bucket in `item`, unless there is none or it was deleted.
-fn live(item: Option<Item>) -> Result<Option<Bucket>, StoreError> {
+pub(super) fn live(item: Option<Item>) -> Result<Option<Bucket>, StoreError> {
     let bucket = item.map(from_item::<BucketRow>).transpose()?.map(Bucket::try_from).transpose()?;
     Ok(bucket.filter(Bucket::is_live))
 }

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{StoreError, keys::Key};
+use super::{StoreError, audit::Action, keys::Key};
 use crate::domain::{
-    AppUrl, Bucket, BucketId, BucketName, Comment, Configuration, Email, Member, PlanName, PublicId, Role,
-    SecretId, Timestamp, User, UserId, UserOptions, Username,
+    AppUrl, Bucket, BucketId, BucketName, Comment, Configuration, Email, Feedback, Invitation, Member,
+    NotificationState, PlanName, PublicId, Role, SecretId, Timestamp, User, UserId, UserOptions, Username,
 };
 
 /// A row as the SDK gives and takes it.
@@ -167,6 +167,7 @@ pub(crate) struct MemberRow {
     role: Role,
     email: Email,
     username: Username,
+    notification: NotificationState,
     /// JSON.
     options: String,
     joined_at: Timestamp,
@@ -182,13 +183,14 @@ impl Row for MemberRow {
 
 impl MemberRow {
     pub(crate) fn new(bucket_id: &BucketId, member: &Member) -> Self {
-        let Member { user_id, role, email, username, options, joined_at } = member.clone();
+        let Member { user_id, role, email, username, notification, options, joined_at } = member.clone();
         Self {
             bucket_id: bucket_id.clone(),
             user_id,
             role,
             email,
             username,
+            notification,
             options: options.as_json().to_owned(),
             joined_at,
         }
@@ -199,12 +201,14 @@ impl TryFrom<MemberRow> for Member {
     type Error = StoreError;
 
     fn try_from(row: MemberRow) -> Result<Self, StoreError> {
-        let MemberRow { bucket_id: _, user_id, role, email, username, options, joined_at } = row;
+        let MemberRow { bucket_id: _, user_id, role, email, username, notification, options, joined_at } =
+            row;
         Ok(Self {
             user_id,
             role,
             email,
             username,
+            notification,
             options: UserOptions::from_stored(options)
                 .map_err(|error| StoreError::Row(format!("options: {error}")))?,
             joined_at,
@@ -218,6 +222,8 @@ pub(crate) struct UserRow {
     email: Email,
     username: Username,
     buckets_owned: u32,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unfinished: bool,
 }
 
 impl Row for UserRow {
@@ -230,15 +236,15 @@ impl Row for UserRow {
 
 impl From<&User> for UserRow {
     fn from(user: &User) -> Self {
-        let User { id, email, username, buckets_owned } = user.clone();
-        Self { id, email, username, buckets_owned }
+        let User { id, email, username, buckets_owned, unfinished } = user.clone();
+        Self { id, email, username, buckets_owned, unfinished }
     }
 }
 
 impl From<UserRow> for User {
     fn from(row: UserRow) -> Self {
-        let UserRow { id, email, username, buckets_owned } = row;
-        Self { id, email, username, buckets_owned }
+        let UserRow { id, email, username, buckets_owned, unfinished } = row;
+        Self { id, email, username, buckets_owned, unfinished }
     }
 }
 
@@ -287,14 +293,87 @@ impl Row for AgentKeyRow {
     }
 }
 
-/// What was done to a bucket, by whom, when; written in the transaction that does it. Holds no
-/// secret and no address.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct InvitationRow {
+    bucket_id: BucketId,
+    email: Email,
+    role: Role,
+    invited_by: UserId,
+    created_at: Timestamp,
+    expires_at: Timestamp,
+}
+
+impl Row for InvitationRow {
+    const TYPE: &'static str = "invitation";
+
+    fn key(&self) -> Key {
+        Key::invitation(&self.bucket_id, &self.email)
+    }
+}
+
+impl InvitationRow {
+    pub(crate) fn new(bucket_id: &BucketId, invitation: &Invitation) -> Self {
+        let Invitation { email, role, invited_by, created_at, expires_at } = invitation.clone();
+        Self { bucket_id: bucket_id.clone(), email, role, invited_by, created_at, expires_at }
+    }
+}
+
+impl From<InvitationRow> for Invitation {
+    fn from(row: InvitationRow) -> Self {
+        let InvitationRow { bucket_id: _, email, role, invited_by, created_at, expires_at } = row;
+        Self { email, role, invited_by, created_at, expires_at }
+    }
+}
+
+/// Lists one invitation of an address.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct InvitationPointerRow {
+    pub(crate) email: Email,
+    pub(crate) bucket_id: BucketId,
+}
+
+impl Row for InvitationPointerRow {
+    const TYPE: &'static str = "invitation_pointer";
+
+    fn key(&self) -> Key {
+        Key::invitation_pointer(&self.email, &self.bucket_id)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FeedbackRow {
+    pub(crate) bucket_id: BucketId,
+    pub(crate) id: String,
+    pub(crate) user_id: UserId,
+    pub(crate) feedback: Feedback,
+    pub(crate) at: Timestamp,
+}
+
+impl Row for FeedbackRow {
+    const TYPE: &'static str = "feedback";
+
+    fn key(&self) -> Key {
+        Key::feedback(&self.bucket_id, &self.id)
+    }
+}
+
+/// What was done to a bucket, by whom, to whom, when; written in the transaction that does it. Holds no
+/// secret.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct AuditRow {
     pub(crate) bucket_id: BucketId,
     pub(crate) id: String,
     pub(crate) actor_id: UserId,
-    pub(crate) action: super::audit::Action,
+    pub(crate) action: Action,
+    /// Whom it was done to, where that is a user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) target_id: Option<UserId>,
+    /// Whom it was done to, where that is nobody's address yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) target_email: Option<Email>,
+    /// The role that was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) role: Option<Role>,
     pub(crate) at: Timestamp,
 }
 

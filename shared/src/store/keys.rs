@@ -13,8 +13,14 @@ pub(crate) struct Key {
     pub(crate) sk: String,
 }
 
-/// What the sort keys of a user's pointers to buckets begin with.
-pub(crate) const BUCKET_POINTER_PREFIX: &str = "BUCKET#";
+/// What the sort keys of a bucket's members begin with.
+pub(crate) const MEMBER_PREFIX: &str = "MEMBER#";
+
+/// What the sort keys of invitations begin with, under a bucket and under an address.
+pub(crate) const INVITATION_PREFIX: &str = "INVITATION#";
+
+/// What the sort keys of a bucket's feedback begin with.
+pub(crate) const FEEDBACK_PREFIX: &str = "FEEDBACK#";
 
 impl Key {
     fn new(pk: String, sk: String) -> Self {
@@ -26,7 +32,16 @@ impl Key {
     }
 
     pub(crate) fn member(bucket: &BucketId, user: &UserId) -> Self {
-        Self::new(format!("BUCKET#{}", bucket.as_str()), format!("MEMBER#{}", user.as_str()))
+        Self::new(format!("BUCKET#{}", bucket.as_str()), format!("{MEMBER_PREFIX}{}", user.as_str()))
+    }
+
+    pub(crate) fn invitation(bucket: &BucketId, email: &Email) -> Self {
+        Self::new(format!("BUCKET#{}", bucket.as_str()), format!("{INVITATION_PREFIX}{}", email.as_str()))
+    }
+
+    /// `id` is a ULID: rows of one bucket sort by time.
+    pub(crate) fn feedback(bucket: &BucketId, id: &str) -> Self {
+        Self::new(format!("BUCKET#{}", bucket.as_str()), format!("{FEEDBACK_PREFIX}{id}"))
     }
 
     /// `id` is a ULID: rows of one bucket sort by time.
@@ -40,12 +55,17 @@ impl Key {
 
     /// Lists a user's buckets; holds no role.
     pub(crate) fn bucket_pointer(user: &UserId, bucket: &BucketId) -> Self {
-        Self::new(Self::user(user).pk, format!("{BUCKET_POINTER_PREFIX}{}", bucket.as_str()))
+        Self::new(Self::user(user).pk, format!("BUCKET#{}", bucket.as_str()))
     }
 
     /// Says whose a verified address is.
     pub(crate) fn email_claim(email: &Email) -> Self {
         Self::new(format!("EMAIL#{}", email.as_str()), "USER".to_owned())
+    }
+
+    /// Lists the invitations of an address.
+    pub(crate) fn invitation_pointer(email: &Email, bucket: &BucketId) -> Self {
+        Self::new(Self::email_claim(email).pk, format!("{INVITATION_PREFIX}{}", bucket.as_str()))
     }
 
     /// Finds a bucket by the public half of its agents' credentials.

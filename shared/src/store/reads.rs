@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnConsumedCapacity};
+use aws_sdk_dynamodb::{
+    error::{ProvideErrorMetadata, SdkError},
+    types::{AttributeValue, KeysAndAttributes, ReturnConsumedCapacity},
+};
 
 use super::{
     Store, StoreError,
@@ -38,7 +41,7 @@ impl Store {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
-            .map_err(|error| store_error(&error))?;
+            .map_err(|error| failed(&error))?;
         usage::record(Kind::Read, output.consumed_capacity());
         Ok(output.item)
     }
@@ -67,7 +70,7 @@ impl Store {
                     .return_consumed_capacity(ReturnConsumedCapacity::Total)
                     .send()
                     .await
-                    .map_err(|error| store_error(&error))?;
+                    .map_err(|error| failed(&error))?;
                 usage::record(Kind::Read, output.consumed_capacity());
                 for item in output.responses.into_iter().flatten().flat_map(|(_, items)| items) {
                     found.insert(key_of(&item)?, item);
@@ -83,8 +86,13 @@ impl Store {
         Ok(found)
     }
 
-    /// All rows under `pk` whose sort key begins with `prefix`, in order.
-    pub(super) async fn query(&self, pk: &str, prefix: &str) -> Result<Vec<Item>, StoreError> {
+    /// All rows under `pk`, in order; with a `prefix`, those whose sort key begins with it.
+    pub(super) async fn query(&self, pk: &str, prefix: Option<&str>) -> Result<Vec<Item>, StoreError> {
+        let condition = if prefix.is_some() { "pk = :pk AND begins_with(sk, :prefix)" } else { "pk = :pk" };
+        let values = [(":pk", Some(pk)), (":prefix", prefix)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), AttributeValue::S(value?.to_owned()))))
+            .collect::<HashMap<_, _>>();
         let mut items = Vec::new();
         let mut start = None;
         loop {
@@ -92,15 +100,14 @@ impl Store {
                 .client
                 .query()
                 .table_name(&self.table)
-                .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
-                .expression_attribute_values(":pk", AttributeValue::S(pk.to_owned()))
-                .expression_attribute_values(":prefix", AttributeValue::S(prefix.to_owned()))
+                .key_condition_expression(condition)
+                .set_expression_attribute_values(Some(values.clone()))
                 .consistent_read(true)
                 .set_exclusive_start_key(start)
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
                 .send()
                 .await
-                .map_err(|error| store_error(&error))?;
+                .map_err(|error| failed(&error))?;
             usage::record(Kind::Read, output.consumed_capacity());
             items.extend(output.items.unwrap_or_default());
             start = output.last_evaluated_key;
@@ -111,7 +118,16 @@ impl Store {
     }
 }
 
-fn key_of(item: &Item) -> Result<Key, StoreError> {
+/// Counts a call that failed: it took its time all the same.
+fn failed<E>(error: &SdkError<E>) -> StoreError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    usage::record(Kind::Read, []);
+    store_error(error)
+}
+
+pub(super) fn key_of(item: &Item) -> Result<Key, StoreError> {
     match (item.get("pk"), item.get("sk")) {
         (Some(AttributeValue::S(pk)), Some(AttributeValue::S(sk))) => {
             Ok(Key { pk: pk.clone(), sk: sk.clone() })
@@ -198,7 +214,7 @@ mod tests {
             (200, json!({ "Items": rows(2..3) })),
         ]);
 
-        assert_eq!(table.store().query("pk", "x").await.unwrap().len(), 3);
+        assert_eq!(table.store().query("pk", Some("x")).await.unwrap().len(), 3);
         assert_eq!(table.calls()[1]["ExclusiveStartKey"], row(1));
         assert!(table.calls().iter().all(|call| call["ConsistentRead"] == true));
     }

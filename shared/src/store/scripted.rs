@@ -40,7 +40,7 @@ impl Table {
             .retry_config(RetryConfig::disabled())
             .http_client(http_client_fn(move |_, _| connector.clone()))
             .build();
-        Store::new(Client::from_conf(config), "Table".to_owned())
+        Store { client: Client::from_conf(config), table: "Table".to_owned() }
     }
 
     pub(super) fn calls(&self) -> Vec<Value> {

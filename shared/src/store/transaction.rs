@@ -9,7 +9,7 @@ use std::{collections::HashMap, time::Duration};
 use aws_sdk_dynamodb::{
     operation::transact_write_items::TransactWriteItemsError,
     types::{
-        AttributeValue, CancellationReason, Delete, Put, ReturnConsumedCapacity,
+        AttributeValue, CancellationReason, ConditionCheck, Delete, Put, ReturnConsumedCapacity,
         ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
     },
 };
@@ -72,6 +72,7 @@ enum WriteKind {
     Put(Result<Item, StoreError>),
     Update(Key, String),
     Delete(Key),
+    Check(Key),
 }
 
 impl Write {
@@ -99,6 +100,11 @@ impl Write {
         Self::new(WriteKind::Delete(key))
     }
 
+    /// Changes nothing: the row of `key` only has to be as [`Write::when`] says.
+    pub(super) fn check(key: Key) -> Self {
+        Self::new(WriteKind::Check(key))
+    }
+
     /// Only when `condition` holds.
     pub(super) fn when(mut self, condition: impl Into<String>) -> Self {
         self.condition = Some(condition.into());
@@ -116,7 +122,7 @@ impl Write {
         let Self { kind, condition, values } = self;
         let update = match &kind {
             WriteKind::Update(_, expression) => expression.as_str(),
-            WriteKind::Put(_) | WriteKind::Delete(_) => "",
+            WriteKind::Put(_) | WriteKind::Delete(_) | WriteKind::Check(_) => "",
         };
         let names = names_in(&[update, condition.as_deref().unwrap_or_default()]);
         let names = (!names.is_empty()).then_some(names);
@@ -152,6 +158,15 @@ impl Write {
                 .return_values_on_condition_check_failure(old)
                 .build()
                 .map(|delete| builder.delete(delete)),
+            WriteKind::Check(key) => ConditionCheck::builder()
+                .table_name(table)
+                .set_key(Some(key.attributes()))
+                .set_condition_expression(condition)
+                .set_expression_attribute_names(names)
+                .set_expression_attribute_values(values)
+                .return_values_on_condition_check_failure(old)
+                .build()
+                .map(|check| builder.condition_check(check)),
         };
         Ok(built.map_err(|error| StoreError::Row(error.to_string()))?.build())
     }
@@ -170,6 +185,12 @@ impl From<&str> for Value {
 impl From<u32> for Value {
     fn from(number: u32) -> Self {
         Self(AttributeValue::N(number.to_string()))
+    }
+}
+
+impl From<bool> for Value {
+    fn from(flag: bool) -> Self {
+        Self(AttributeValue::Bool(flag))
     }
 }
 
@@ -200,6 +221,20 @@ enum Refusal<E> {
     Is(E),
     ToldBy(Box<dyn FnOnce(Option<Item>) -> E + Send>),
     Impossible,
+}
+
+/// Why a change did not happen whose refusals never leave the store.
+pub(super) enum Refused<R> {
+    /// A guard failed that means `R`.
+    By(R),
+    /// The table failed.
+    Store(StoreError),
+}
+
+impl<R> From<StoreError> for Refused<R> {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }
 
 /// A change that is being put together.

@@ -2,11 +2,12 @@
 
 use super::{
     Store, StoreError,
+    audit::{self, Action},
     items::{EmailClaimRow, UserRow, from_item},
     keys::Key,
-    transaction::Write,
+    transaction::{Refused, Write},
 };
-use crate::domain::{Email, User, UserId, Username};
+use crate::domain::{Email, Timestamp, User, UserId, Username};
 
 /// Why a person could not be registered.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +30,9 @@ impl Store {
         Ok(item.map(from_item::<UserRow>).transpose()?.map(User::from))
     }
 
-    /// Records a person at first verified sight, together with the claim on the address.
+    /// Records a person at first verified sight, together with the claim on the address. From then on
+    /// the address cannot be invited any more, only the person added; what was invited before waits for
+    /// [`Store::settle`].
     ///
     /// # Errors
     /// The address is another user's, or the table failed.
@@ -39,31 +42,123 @@ impl Store {
         email: &Email,
         username: &Username,
     ) -> Result<User, RegisterError> {
-        enum Refused {
+        enum Guard {
             Registered,
             EmailTaken,
-            Store(StoreError),
         }
-        impl From<StoreError> for Refused {
-            fn from(error: StoreError) -> Self {
-                Self::Store(error)
-            }
-        }
-        let user =
-            User { id: id.clone(), email: email.clone(), username: username.clone(), buckets_owned: 0 };
+        let user = User {
+            id: id.clone(),
+            email: email.clone(),
+            username: username.clone(),
+            buckets_owned: 0,
+            unfinished: true,
+        };
         let claim = EmailClaimRow { email: email.clone(), user_id: id.clone() };
         let committed = self
             .transaction()
-            .guarded(Write::put_new(&UserRow::from(&user)), Refused::Registered)
-            .guarded(Write::put_new(&claim), Refused::EmailTaken)
+            .guarded(Write::put_new(&UserRow::from(&user)), Refused::By(Guard::Registered))
+            .guarded(Write::put_new(&claim), Refused::By(Guard::EmailTaken))
             .commit()
             .await;
         match committed {
             Ok(()) => Ok(user),
-            Err(Refused::EmailTaken) => Err(RegisterError::EmailTaken),
+            Err(Refused::By(Guard::EmailTaken)) => Err(RegisterError::EmailTaken),
             Err(Refused::Store(error)) => Err(error.into()),
             // Another request of the same person was first.
-            Err(Refused::Registered) => Ok(self.user(id).await?.unwrap_or(user)),
+            Err(Refused::By(Guard::Registered)) => Ok(self.user(id).await?.unwrap_or(user)),
+        }
+    }
+
+    /// Moves `user` to the verified address `email`, with the claim; the former address is free then.
+    /// Memberships follow with [`Store::settle`].
+    ///
+    /// # Errors
+    /// The address is another user's, or the table failed.
+    pub async fn change_address(&self, user: &User, email: &Email) -> Result<User, RegisterError> {
+        enum Guard {
+            Moved,
+            EmailTaken,
+        }
+        let moved = User { email: email.clone(), unfinished: true, ..user.clone() };
+        let claim = EmailClaimRow { email: email.clone(), user_id: user.id.clone() };
+        let committed = self
+            .transaction()
+            .guarded(
+                Write::update(Key::user(&user.id), "SET #email = :new, #unfinished = :true")
+                    .when("#email = :old")
+                    .value(":old", user.email.as_str())
+                    .value(":new", email.as_str())
+                    .value(":true", true),
+                Refused::By(Guard::Moved),
+            )
+            .guarded(Write::put_new(&claim), Refused::By(Guard::EmailTaken))
+            .guarded(
+                Write::delete(Key::email_claim(&user.email))
+                    .when("#user_id = :me")
+                    .value(":me", user.id.as_str()),
+                Refused::By(Guard::Moved),
+            )
+            .commit()
+            .await;
+        match committed {
+            Ok(()) => Ok(moved),
+            Err(Refused::By(Guard::EmailTaken)) => Err(RegisterError::EmailTaken),
+            Err(Refused::Store(error)) => Err(error.into()),
+            // Another request of the same person was first.
+            Err(Refused::By(Guard::Moved)) => Ok(self.user(&user.id).await?.unwrap_or(moved)),
+        }
+    }
+
+    /// Has `user`'s memberships show the address that the user has now.
+    pub(super) async fn sync_memberships(&self, user: &User, now: Timestamp) -> Result<(), StoreError> {
+        struct Elsewhere;
+        let (_, memberships) = self.user_with_memberships(&user.id).await?;
+        for (bucket, member) in memberships {
+            if member.email == user.email {
+                continue;
+            }
+            let committed = self
+                .transaction()
+                .guarded(
+                    Write::update(Key::member(&bucket.id, &user.id), "SET #email = :email")
+                        .when("attribute_exists(#pk)")
+                        .value(":email", user.email.as_str()),
+                    Refused::By(Elsewhere),
+                )
+                .guarded(
+                    Write::check(Key::user(&user.id))
+                        .when("#email = :email")
+                        .value(":email", user.email.as_str()),
+                    Refused::By(Elsewhere),
+                )
+                .with(audit::entry(&bucket.id, &user.id, Action::ChangeAddress, now).write()?)
+                .commit()
+                .await;
+            match committed {
+                // Not a member any more, or moved once more: whoever moved it follows up.
+                Ok(()) | Err(Refused::By(Elsewhere)) => {}
+                Err(Refused::Store(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Clears the mark of [`Store::settle`], unless the address has moved on meanwhile.
+    pub(super) async fn clear_mark(&self, user: &User) -> Result<(), StoreError> {
+        struct MovedOn;
+        let committed = self
+            .transaction()
+            .guarded(
+                Write::update(Key::user(&user.id), "REMOVE #unfinished")
+                    .when("#email = :email")
+                    .value(":email", user.email.as_str()),
+                Refused::By(MovedOn),
+            )
+            .commit()
+            .await;
+        match committed {
+            Ok(()) | Err(Refused::By(MovedOn)) => Ok(()),
+            Err(Refused::Store(error)) => Err(error),
         }
     }
 }

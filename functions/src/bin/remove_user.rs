@@ -1,0 +1,48 @@
+//! `POST /api/bucket/{id}/remove_user`: remove a member, or leave.
+//!
+//! Caller: the owner; with one's own address, any other member, who leaves. Body: [`RemoveUser`].
+//! Answers 200 with the members who stay.
+//!
+//! | status | code | when |
+//! |---|---|---|
+//! | 400 | `invalid_input` | `email` is missing or no address |
+//! | 401 | `missing_token`, `invalid_token`, `expired_token` | the caller is not known |
+//! | 403 | `role_too_low` | the caller is not the owner and the address is somebody else's |
+//! | 403 | `owner_stays` | the address is the owner's |
+//! | 404 | `bucket_not_found` | there is no such bucket, or the caller is not a member |
+//! | 404 | `user_not_found` | no member has the address |
+//! | 413 | `body_too_large` | the body has more than 64 KiB |
+//! | 415 | `unsupported_media_type` | the body is not JSON |
+
+use serde::Deserialize;
+use shared::{
+    App,
+    domain::{Email, Right},
+    http::{Answer, MemberView, Problem, Request, json},
+    serve,
+};
+
+/// The body.
+#[derive(Deserialize)]
+struct RemoveUser {
+    /// Whom to remove.
+    email: Email,
+}
+
+async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
+    let access = app.access(request).await?;
+    let RemoveUser { email } = request.json_body()?;
+    if email != access.member.email {
+        access.require(Right::RemoveUser)?;
+    }
+    let target = access.user_at(app, &email).await?;
+    let bucket = &access.bucket.id;
+    app.store.remove_user(bucket, &access.caller.user_id, &target, app.now()).await?;
+    let members = app.store.members(bucket).await?;
+    json(&members.iter().map(MemberView::from).collect::<Vec<_>>())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    serve(handle).await
+}

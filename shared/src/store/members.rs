@@ -1,0 +1,404 @@
+//! The people in a bucket.
+
+use super::{
+    Store, StoreError,
+    audit::{self, Action},
+    buckets::{CHANGE_ATTEMPTS, before_attempt, live},
+    items::{EmailClaimRow, FeedbackRow, Item, MemberRow, from_item},
+    keys::{Key, MEMBER_PREFIX},
+    transaction::Write,
+};
+use crate::domain::{
+    Bucket, BucketId, Email, Feedback, GrantableRole, Member, NotificationState, Right, Role, Timestamp,
+    UserId, UserOptions,
+};
+
+/// Why a change of a bucket's people was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum PeopleError {
+    /// The bucket is gone, or the caller is not in it any more.
+    #[error("there is no such bucket")]
+    BucketNotFound,
+    /// The caller is in it without the right.
+    #[error("the role does not include the right {0:?}")]
+    RoleTooLow(Right),
+    /// All seats of the plan are taken.
+    #[error("all {seats} seats are taken")]
+    SeatLimit {
+        /// The seats of the plan.
+        seats: u32,
+    },
+    /// The invited person is in the bucket.
+    #[error("the person is a member already")]
+    AlreadyMember,
+    /// Nobody in the bucket has this address.
+    #[error("no member has this address")]
+    UserNotFound,
+    /// This address is not invited.
+    #[error("the address is not invited")]
+    InvitationNotFound,
+    /// The owner cannot be removed, nor leave.
+    #[error("the owner cannot go")]
+    OwnerStays,
+    /// The owner's role changes by a transfer only.
+    #[error("the owner's role cannot be set")]
+    OwnerRoleFixed,
+    /// The bucket was to be handed to who has it.
+    #[error("the person is the owner already")]
+    AlreadyOwner,
+    /// The new owner has as many buckets as one person may.
+    #[error("the new owner has {limit} buckets already")]
+    NewOwnerLimit {
+        /// The most that one person may own.
+        limit: u32,
+    },
+    /// What the decision rested on kept changing.
+    #[error("it kept changing meanwhile")]
+    Changed,
+    /// The table failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The guard that `actor` is a member of `bucket` whose role has `right`. Its refusal:
+/// [`without_right`].
+pub(super) fn check_right(bucket: &BucketId, actor: &UserId, right: Right) -> Write {
+    let holders = Role::ALL.into_iter().filter(|role| role.may(right));
+    role_is_one_of(Write::check(Key::member(bucket, actor)), holders, "")
+}
+
+/// `write`, when the row's role is one of `roles`, or what `or` says.
+pub(super) fn role_is_one_of(write: Write, roles: impl Iterator<Item = Role>, or: &str) -> Write {
+    let roles: Vec<_> = roles.map(|role| (format!(":{}", role.as_str()), role)).collect();
+    let names: Vec<_> = roles.iter().map(|(name, _)| name.as_str()).collect();
+    let write = write.when(format!("#role IN ({}){or}", names.join(", ")));
+    roles.iter().fold(write, |write, (name, role)| write.value(name, role.as_str()))
+}
+
+/// What a failed [`check_right`] means: without a row the caller is out.
+pub(super) fn without_right(right: Right) -> impl FnOnce(Option<Item>) -> PeopleError + Send {
+    move |old| if old.is_some() { PeopleError::RoleTooLow(right) } else { PeopleError::BucketNotFound }
+}
+
+/// The guard that `bucket` lives; failing, it is not found.
+pub(super) fn check_live(bucket: &BucketId) -> Write {
+    Write::check(Key::bucket(bucket)).when(LIVE)
+}
+
+/// The condition on a bucket's row that it lives.
+pub(super) const LIVE: &str = "attribute_exists(#pk) AND attribute_not_exists(#deleted_at)";
+
+/// What a failed guard on a bucket that `me` must own means.
+fn not_owned(right: Right) -> impl FnOnce(Option<Item>) -> PeopleError + Send {
+    move |old| match live(old) {
+        Err(error) => error.into(),
+        Ok(None) => PeopleError::BucketNotFound,
+        Ok(Some(_)) => PeopleError::RoleTooLow(right),
+    }
+}
+
+impl Store {
+    /// The members of `bucket`, in the order in which they came.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn members(&self, bucket: &BucketId) -> Result<Vec<Member>, StoreError> {
+        let items = self.query(&Key::bucket(bucket).pk, Some(MEMBER_PREFIX)).await?;
+        let mut members = items
+            .into_iter()
+            .map(|item| from_item::<MemberRow>(item).and_then(Member::try_from))
+            .collect::<Result<Vec<_>, _>>()?;
+        members.sort_by(|a, b| (a.joined_at, &a.user_id).cmp(&(b.joined_at, &b.user_id)));
+        Ok(members)
+    }
+
+    /// Whose the verified address `email` is.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn user_of_address(&self, email: &Email) -> Result<Option<UserId>, StoreError> {
+        let item = self.get(&Key::email_claim(email)).await?;
+        Ok(item.map(from_item::<EmailClaimRow>).transpose()?.map(|claim| claim.user_id))
+    }
+
+    /// The membership of `user` in `bucket`.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn member(&self, bucket: &BucketId, user: &UserId) -> Result<Option<Member>, StoreError> {
+        let item = self.get(&Key::member(bucket, user)).await?;
+        item.map(from_item::<MemberRow>).transpose()?.map(Member::try_from).transpose()
+    }
+
+    /// The role that `user` has in `bucket`, if any.
+    pub(super) async fn role(&self, bucket: &BucketId, user: &UserId) -> Result<Option<Role>, StoreError> {
+        Ok(self.member(bucket, user).await?.map(|member| member.role))
+    }
+
+    /// Removes `target` from `bucket` for its owner `actor`: membership and pointer go, and the seat is
+    /// free.
+    ///
+    /// # Errors
+    /// The bucket is gone, `actor` is not its owner, `target` is the owner or not in it.
+    pub async fn remove_user(
+        &self,
+        bucket: &BucketId,
+        actor: &UserId,
+        target: &UserId,
+        now: Timestamp,
+    ) -> Result<(), PeopleError> {
+        if actor == target {
+            return self.leave(bucket, actor, now).await;
+        }
+        self.transaction()
+            .guarded_by(
+                Write::update(Key::bucket(bucket), "ADD #seats_used :less")
+                    .when(format!("{LIVE} AND #owner_id = :me"))
+                    .value(":less", -1)
+                    .value(":me", actor.as_str()),
+                not_owned(Right::RemoveUser),
+            )
+            .guarded(
+                Write::delete(Key::member(bucket, target)).when("attribute_exists(#pk)"),
+                PeopleError::UserNotFound,
+            )
+            .with(Write::delete(Key::bucket_pointer(target, bucket)))
+            .with(audit::entry(bucket, actor, Action::RemoveUser, now).to(target).write()?)
+            .commit()
+            .await
+    }
+
+    /// Takes `member` out of `bucket` by their own will.
+    async fn leave(&self, bucket: &BucketId, member: &UserId, now: Timestamp) -> Result<(), PeopleError> {
+        self.transaction()
+            .guarded_by(
+                Write::update(Key::bucket(bucket), "ADD #seats_used :less")
+                    .when(format!("{LIVE} AND #owner_id <> :me"))
+                    .value(":less", -1)
+                    .value(":me", member.as_str()),
+                |old| match live(old) {
+                    Err(error) => error.into(),
+                    Ok(None) => PeopleError::BucketNotFound,
+                    Ok(Some(_)) => PeopleError::OwnerStays,
+                },
+            )
+            .guarded(
+                Write::delete(Key::member(bucket, member)).when("attribute_exists(#pk)"),
+                PeopleError::BucketNotFound,
+            )
+            .with(Write::delete(Key::bucket_pointer(member, bucket)))
+            .with(audit::entry(bucket, member, Action::Leave, now).write()?)
+            .commit()
+            .await
+    }
+
+    /// Gives `target` the role `role` in `bucket`, for its owner `actor`.
+    ///
+    /// # Errors
+    /// The bucket is gone, `actor` is not its owner, `target` is the owner or not in it.
+    pub async fn set_role(
+        &self,
+        bucket: &BucketId,
+        actor: &UserId,
+        target: &UserId,
+        role: GrantableRole,
+        now: Timestamp,
+    ) -> Result<(), PeopleError> {
+        let role = Role::from(role);
+        self.transaction()
+            .guarded_by(
+                check_live(bucket).when(format!("{LIVE} AND #owner_id = :me")).value(":me", actor.as_str()),
+                not_owned(Right::SetRole),
+            )
+            .guarded_by(
+                Write::update(Key::member(bucket, target), "SET #role = :role")
+                    .when("attribute_exists(#pk) AND #role <> :owner")
+                    .value(":role", role.as_str())
+                    .value(":owner", Role::Owner.as_str()),
+                |old| if old.is_some() { PeopleError::OwnerRoleFixed } else { PeopleError::UserNotFound },
+            )
+            .with(audit::entry(bucket, actor, Action::SetRole, now).to(target).giving(role).write()?)
+            .commit()
+            .await
+    }
+
+    /// Hands `bucket` from its owner `actor`, who becomes admin, to the member `target`, who may own
+    /// `limit` buckets at most. Gives the bucket as it is then.
+    ///
+    /// # Errors
+    /// The bucket is gone, `actor` is not its owner, `target` is not in it, owns it already or owns
+    /// too many.
+    pub async fn transfer(
+        &self,
+        mut bucket: Bucket,
+        actor: &UserId,
+        target: &UserId,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Bucket, PeopleError> {
+        if actor == target {
+            return Err(PeopleError::AlreadyOwner);
+        }
+        for attempt in 0..CHANGE_ATTEMPTS {
+            before_attempt(attempt).await?;
+            let id = bucket.id.clone();
+            let Some(new_owner) = self.member(&id, target).await? else {
+                return Err(PeopleError::UserNotFound);
+            };
+            let handed_over = bucket.handed_over(&new_owner, now);
+            match self.transfer_once(&handed_over, actor, limit, now).await {
+                Ok(()) => return Ok(handed_over),
+                Err(PeopleError::Changed) => {}
+                Err(error) => return Err(error),
+            }
+            let Some((read, _)) = self.membership(&id, actor).await? else {
+                return Err(PeopleError::BucketNotFound);
+            };
+            bucket = read;
+        }
+        Err(PeopleError::Changed)
+    }
+
+    async fn transfer_once(
+        &self,
+        handed_over: &Bucket,
+        actor: &UserId,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<(), PeopleError> {
+        let (id, target) = (&handed_over.id, &handed_over.owner_id);
+        let me = actor.clone();
+        self.transaction()
+            .guarded_by(
+                Write::update(
+                    Key::bucket(id),
+                    "SET #owner_id = :target, #owner_username = :username, #updated_at = :now, \
+                     #version = :next_version",
+                )
+                .when(format!("{LIVE} AND #owner_id = :me AND #version = :version"))
+                .value(":target", target.as_str())
+                .value(":username", handed_over.owner_username.as_str())
+                .value(":now", now)
+                .value(":next_version", handed_over.version)
+                .value(":version", handed_over.version.saturating_sub(1))
+                .value(":me", actor.as_str()),
+                move |old| match live(old) {
+                    Err(error) => error.into(),
+                    Ok(None) => PeopleError::BucketNotFound,
+                    Ok(Some(bucket)) if bucket.owner_id != me => PeopleError::RoleTooLow(Right::Transfer),
+                    Ok(Some(_)) => PeopleError::Changed,
+                },
+            )
+            .guarded_by(
+                Write::update(Key::member(id, target), "SET #role = :owner")
+                    .when("attribute_exists(#pk) AND #username = :username")
+                    .value(":owner", Role::Owner.as_str())
+                    .value(":username", handed_over.owner_username.as_str()),
+                |old| if old.is_some() { PeopleError::Changed } else { PeopleError::UserNotFound },
+            )
+            .guarded(
+                Write::update(Key::member(id, actor), "SET #role = :admin")
+                    .when("#role = :owner")
+                    .value(":admin", Role::Admin.as_str())
+                    .value(":owner", Role::Owner.as_str()),
+                PeopleError::RoleTooLow(Right::Transfer),
+            )
+            .guarded(
+                Write::update(Key::user(target), "ADD #buckets_owned :one")
+                    .when("#buckets_owned < :limit")
+                    .value(":one", 1)
+                    .value(":limit", limit),
+                PeopleError::NewOwnerLimit { limit },
+            )
+            .guarded(
+                Write::update(Key::user(actor), "ADD #buckets_owned :less")
+                    .when("attribute_exists(#pk)")
+                    .value(":less", -1),
+                StoreError::Row("an owner without user row".to_owned()).into(),
+            )
+            .with(audit::entry(id, actor, Action::TransferOwnership, now).to(target).write()?)
+            .commit()
+            .await
+    }
+
+    /// Sets how `target` is notified in `bucket`. Others' state is for who may manage notifications.
+    ///
+    /// # Errors
+    /// The bucket is gone, `actor` has not the right, `target` is not in it.
+    pub async fn set_notification_state(
+        &self,
+        bucket: &BucketId,
+        actor: &UserId,
+        target: &UserId,
+        state: NotificationState,
+        now: Timestamp,
+    ) -> Result<(), PeopleError> {
+        let update = Write::update(Key::member(bucket, target), "SET #notification = :state")
+            .when("attribute_exists(#pk)")
+            .value(":state", state.as_str());
+        let entry = audit::entry(bucket, actor, Action::SetNotificationState, now).to(target).write()?;
+        let change = self.transaction().guarded(check_live(bucket), PeopleError::BucketNotFound);
+        let change = if actor == target {
+            change.guarded(update, PeopleError::BucketNotFound)
+        } else {
+            let right = Right::ManageNotifications;
+            change
+                .guarded_by(check_right(bucket, actor, right), without_right(right))
+                .guarded(update, PeopleError::UserNotFound)
+        };
+        change.with(entry).commit().await
+    }
+
+    /// Sets `member`'s own options for `bucket`.
+    ///
+    /// # Errors
+    /// The bucket is gone, or `member` is not in it.
+    pub async fn set_options(
+        &self,
+        bucket: &BucketId,
+        member: &UserId,
+        options: &UserOptions,
+        now: Timestamp,
+    ) -> Result<(), PeopleError> {
+        self.transaction()
+            .guarded(check_live(bucket), PeopleError::BucketNotFound)
+            .guarded(
+                Write::update(Key::member(bucket, member), "SET #options = :options")
+                    .when("attribute_exists(#pk)")
+                    .value(":options", options.as_json()),
+                PeopleError::BucketNotFound,
+            )
+            .with(audit::entry(bucket, member, Action::UpdateUserOptions, now).write()?)
+            .commit()
+            .await
+    }
+
+    /// Keeps what `member` of `bucket` has to say.
+    ///
+    /// # Errors
+    /// The bucket is gone, or `member` is not in it.
+    pub async fn send_feedback(
+        &self,
+        bucket: &BucketId,
+        member: &UserId,
+        feedback: &Feedback,
+        now: Timestamp,
+    ) -> Result<(), PeopleError> {
+        self.transaction()
+            .guarded(check_live(bucket), PeopleError::BucketNotFound)
+            .guarded(
+                Write::check(Key::member(bucket, member)).when("attribute_exists(#pk)"),
+                PeopleError::BucketNotFound,
+            )
+            .with(Write::put(&FeedbackRow {
+                bucket_id: bucket.clone(),
+                id: audit::ulid(now)?,
+                user_id: member.clone(),
+                feedback: feedback.clone(),
+                at: now,
+            }))
+            .with(audit::entry(bucket, member, Action::SendFeedback, now).write()?)
+            .commit()
+            .await
+    }
+}
