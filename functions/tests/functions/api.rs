@@ -6,9 +6,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::{
-    Client, Config,
-    config::{BehaviorVersion, Credentials, Region},
+    Client,
+    config::{Credentials, SharedCredentialsProvider},
     types::AttributeValue,
 };
 use axum::http::{HeaderMap, Request, Response};
@@ -104,26 +105,34 @@ impl Api {
         local::client::send(request.body(body.to_owned()).unwrap()).await.unwrap().into()
     }
 
-    fn database(&self) -> Client {
-        let config = Config::builder()
+    fn aws(&self) -> SdkConfig {
+        SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
             .endpoint_url(self.stack.dynamodb_endpoint())
             .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .credentials_provider(Credentials::new("key", "secret", None, None, "test"))
-            .build();
-        Client::from_conf(config)
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+                "key", "secret", None, None, "test",
+            )))
+            .build()
+    }
+
+    fn database(&self) -> Client {
+        Client::new(&self.aws())
     }
 
     /// The store over the API's table, for changes that rest on what is no longer so.
     pub(crate) fn store(&self) -> Store {
-        Store::new(self.database(), self.stack.table_name().to_owned())
+        Store::new(&self.aws(), self.stack.table_name().to_owned())
     }
 
-    /// Every row of the table, ordered by key.
+    /// Every row of the table, ordered by key; without the marks of mails, which come behind a change.
     pub(crate) async fn rows(&self) -> Vec<Value> {
         let answer = self.database().scan().table_name(self.stack.table_name()).send().await.unwrap();
         let mut rows: Vec<Value> = serde_dynamo::from_items(answer.items.unwrap()).unwrap();
+        for row in rows.iter_mut().filter_map(Value::as_object_mut) {
+            row.retain(|name, _| !matches!(name.as_str(), "mail_lease" | "mailed_at"));
+        }
         rows.sort_by_key(|row| (row["pk"].to_string(), row["sk"].to_string()));
         rows
     }
@@ -143,23 +152,6 @@ impl Api {
             .send()
             .await
             .unwrap();
-    }
-
-    /// Makes `person` a member of `bucket` with `role`.
-    pub(crate) async fn adds(&self, bucket: &Value, person: &Person<'_>, role: &str) {
-        let user = person.get("/api/users/isLogged").await.ok();
-        let (bucket_id, user_id) = (bucket["_id"].as_str().unwrap(), user["_id"].as_str().unwrap());
-        self.put_row(&json!({
-            "pk": format!("BUCKET#{bucket_id}"), "sk": format!("MEMBER#{user_id}"), "type": "member",
-            "bucket_id": bucket_id, "user_id": user_id, "role": role, "email": user["email"],
-            "username": user["username"], "options": "{}", "joined_at": 0,
-        }))
-        .await;
-        self.put_row(&json!({
-            "pk": format!("USER#{user_id}"), "sk": format!("BUCKET#{bucket_id}"), "type": "bucket_pointer",
-            "user_id": user_id, "bucket_id": bucket_id,
-        }))
-        .await;
     }
 
     /// The lines that the functions have logged.
@@ -196,11 +188,57 @@ impl Person<'_> {
         self.post("/api/bucket/create_classic", &json!({ "name": name })).await.ok()["bucket"].take()
     }
 
+    /// Who the person is, as they see themselves.
+    pub(crate) async fn self_view(&self) -> Value {
+        self.get("/api/users/isLogged").await.ok()
+    }
+
+    /// The person's address.
+    pub(crate) async fn email(&self) -> String {
+        self.self_view().await["email"].as_str().unwrap().to_owned()
+    }
+
+    /// Invites `email` into `bucket` as `role`.
+    pub(crate) async fn invites(&self, bucket: &Value, email: &str, role: &str) -> Answer {
+        self.post(&path(bucket, "/add_user"), &json!({ "email": email, "role": role })).await
+    }
+
+    /// Makes `person`, who signs in first, a member of `bucket` with `role`.
+    pub(crate) async fn adds(&self, bucket: &Value, person: &Person<'_>, role: &str) {
+        self.invites(bucket, &person.email().await, role).await.ok();
+    }
+
+    /// Sets the role of `email` in `bucket`.
+    pub(crate) async fn sets_role(&self, bucket: &Value, email: &str, role: &str) -> Answer {
+        self.post(&path(bucket, "/promote_user"), &json!({ "email": email, "role": role })).await
+    }
+
+    /// Removes `email` from `bucket`.
+    pub(crate) async fn removes(&self, bucket: &Value, email: &str) -> Answer {
+        self.post(&path(bucket, "/remove_user"), &json!({ "email": email })).await
+    }
+
+    /// Hands `bucket` over to `email`.
+    pub(crate) async fn transfers(&self, bucket: &Value, email: &str) -> Answer {
+        self.post(&path(bucket, "/transfer_ownership"), &json!({ "new_owner": email })).await
+    }
+
+    /// Address and role of each member of `bucket`, in their order.
+    pub(crate) async fn members(&self, bucket: &Value) -> Vec<(String, String)> {
+        members_in(&self.get(&path(bucket, "/users_authorized")).await.ok())
+    }
+
     /// The names of the person's buckets.
     pub(crate) async fn bucket_names(&self) -> Vec<String> {
         let buckets = self.get("/api/bucket").await.ok();
         buckets.as_array().unwrap().iter().map(|bucket| bucket["name"].as_str().unwrap().to_owned()).collect()
     }
+}
+
+/// Address and role of each member that an answer lists.
+pub(crate) fn members_in(answer: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    answer.as_array().unwrap().iter().map(|member| (text(&member["email"]), text(&member["role"]))).collect()
 }
 
 /// The path of `bucket`, and what follows.

@@ -19,9 +19,19 @@ fn names_in(folder: &str, extension: Option<&str>) -> BTreeSet<String> {
         .collect()
 }
 
+/// The names of the binaries: each is a file or a folder.
+fn binaries() -> BTreeSet<String> {
+    names_in("functions/src/bin", Some("rs")).union(&names_in("functions/src/bin", None)).cloned().collect()
+}
+
 /// The lines of a binary's module documentation.
 pub(crate) fn documentation(function: &str) -> Vec<String> {
-    let source = fs::read_to_string(workspace().join(format!("functions/src/bin/{function}.rs"))).unwrap();
+    let source = ["", "/main"]
+        .iter()
+        .find_map(|file| {
+            fs::read_to_string(workspace().join(format!("functions/src/bin/{function}{file}.rs"))).ok()
+        })
+        .unwrap_or_else(|| panic!("no source of {function}"));
     source.lines().map_while(|line| line.strip_prefix("//!")).map(|line| line.trim().to_owned()).collect()
 }
 
@@ -31,7 +41,7 @@ async fn template_binaries_and_events_name_the_same_functions() {
     let template: BTreeSet<_> =
         api.stack.template().functions.iter().map(|function| function.name.clone()).collect();
 
-    assert_eq!(template, names_in("functions/src/bin", Some("rs")));
+    assert_eq!(template, binaries());
     assert_eq!(template, names_in("events", None));
 }
 

@@ -116,7 +116,7 @@ async fn a_person_owns_as_many_buckets_as_the_parameter_says() {
 
     let detail = owner.post(PATH, &json!({ "name": "Three" })).await.is_problem(403, "bucket_limit");
 
-    assert_eq!(detail, "you own 2 buckets, the most one person may own; delete or hand over one first");
+    assert_eq!(detail, "one person may own 2 buckets, and you do; delete or hand over one first");
     assert_eq!(owner.bucket_names().await, ["One", "Two"]);
     assert_eq!(api.rows_of("user").await[0]["buckets_owned"], 2);
 

@@ -13,7 +13,7 @@ async fn each_member_reads_their_own_role() {
     assert_eq!(owner.get(&path(&bucket, "/current_role")).await.ok(), json!({ "role": "owner" }));
     for role in ["user", "developer", "admin"] {
         let member = api.user(&format!("{role}@example.com")).await;
-        api.adds(&bucket, &member, role).await;
+        owner.adds(&bucket, &member, role).await;
 
         assert_eq!(member.get(&path(&bucket, "/current_role")).await.ok(), json!({ "role": role }));
     }

@@ -10,7 +10,7 @@ async fn a_deleted_bucket_is_answered_once_and_gone_for_everybody() {
     let owner = api.user("owner@example.com").await;
     let member = api.user("member@example.com").await;
     let bucket = owner.creates_bucket("Servers").await;
-    api.adds(&bucket, &member, "admin").await;
+    owner.adds(&bucket, &member, "admin").await;
 
     assert_eq!(owner.delete(&path(&bucket, "")).await.ok(), bucket);
 
@@ -22,7 +22,7 @@ async fn a_deleted_bucket_is_answered_once_and_gone_for_everybody() {
     }
     assert!(api.rows_of("bucket").await[0]["deleted_at"].is_number());
     assert_eq!(api.rows_of("agent_key").await.len(), 0);
-    assert_eq!(api.rows_of("audit").await.len(), 2);
+    assert_eq!(api.rows_of("audit").await.len(), 3);
     let counts: Vec<_> = api.rows_of("user").await.iter().map(|user| user["buckets_owned"].clone()).collect();
     assert_eq!(counts, [json!(0), json!(0)]);
 }
@@ -30,10 +30,11 @@ async fn a_deleted_bucket_is_answered_once_and_gone_for_everybody() {
 #[tokio::test]
 async fn only_the_owner_deletes() {
     let api = Api::start().await;
-    let bucket = api.user("owner@example.com").await.creates_bucket("Servers").await;
+    let owner = api.user("owner@example.com").await;
+    let bucket = owner.creates_bucket("Servers").await;
     for role in ["user", "developer", "admin"] {
         let member = api.user(&format!("{role}@example.com")).await;
-        api.adds(&bucket, &member, role).await;
+        owner.adds(&bucket, &member, role).await;
         let rows = api.rows().await;
 
         member.delete(&path(&bucket, "")).await.is_problem(403, "role_too_low");

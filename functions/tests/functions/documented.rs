@@ -26,7 +26,9 @@ fn documented(function: &str) -> BTreeSet<Refusal> {
 #[test]
 fn every_documented_status_has_an_event_and_every_recorded_one_is_documented() {
     let cases = cases();
-    let functions: BTreeSet<_> = cases.iter().map(|case| case.function.clone()).collect();
+    // What is not called over HTTP has no statuses.
+    let functions: BTreeSet<_> =
+        cases.iter().map(|case| case.function.clone()).filter(|function| function != "notify").collect();
     for function in functions {
         let answers: Vec<_> =
             cases.iter().filter(|case| case.function == function).map(Case::recorded_answer).collect();

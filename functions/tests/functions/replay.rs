@@ -119,10 +119,10 @@ async fn api_for(function: &str) -> Api {
     api
 }
 
-/// Status, headers and body of what the function answered.
+/// Status, headers and body of what the function answered; the whole answer where it is none to HTTP.
 fn readable(answer: &[u8]) -> Value {
     let answer: Value = serde_json::from_slice(answer).unwrap();
-    let text = answer["body"].as_str().unwrap();
+    let Some(text) = answer["body"].as_str() else { return answer };
     json!({
         "status": answer["statusCode"],
         "headers": answer["headers"],
@@ -151,14 +151,15 @@ fn masked(value: &Value, known: &str) -> Value {
         Value::String(text) if is_of(text, 15, b"0123456789abcdefghijklmnopqrstuvwxyz") => {
             json!("{15 letters or digits}")
         }
-        Value::String(text) if is_of_today(text) => json!("{time}"),
+        Value::String(text) if is_of_this_run(text) => json!("{time}"),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
 }
 
-fn is_of_today(text: &str) -> bool {
+/// A time of today, or the expiry of something made today; those of the recorded table are older.
+fn is_of_this_run(text: &str) -> bool {
     let time = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339);
-    time.is_ok_and(|time| (time - time::OffsetDateTime::now_utc()).whole_hours().abs() < 24)
+    time.is_ok_and(|time| (-1..30).contains(&(time - time::OffsetDateTime::now_utc()).whole_days()))
 }
 
 #[tokio::test]
@@ -208,7 +209,10 @@ fn the_events_tokens_are_of_the_people_they_say() {
 fn every_event_is_one_of_its_functions_routes() {
     for case in cases() {
         let event = read(&case.event);
-        let route = event["routeKey"].as_str().unwrap();
+        let Some(route) = event["routeKey"].as_str() else {
+            assert_eq!(case.function, "notify");
+            continue;
+        };
         let documented = super::contract::documentation(&case.function)[0].clone();
         let written = route.replace("{proxy+}", "");
 

@@ -66,7 +66,7 @@ async fn a_deleted_bucket_is_in_nobodys_list() {
     let owner = api.user("owner@example.com").await;
     let member = api.user("member@example.com").await;
     let bucket = owner.creates_bucket("Servers").await;
-    api.adds(&bucket, &member, "admin").await;
+    owner.adds(&bucket, &member, "admin").await;
     assert_eq!(member.bucket_names().await, ["Servers"]);
 
     owner.delete(&path(&bucket, "")).await.ok();

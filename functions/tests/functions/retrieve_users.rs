@@ -1,0 +1,24 @@
+//! `GET /api/bucket/{id}/users_authorized`
+
+use serde_json::json;
+
+use super::api::{Api, path};
+
+#[tokio::test]
+async fn every_member_sees_all_members_in_the_order_in_which_they_came() {
+    let api = Api::start().await;
+    let owner = api.user("owner@example.com").await;
+    let bucket = owner.creates_bucket("Servers").await;
+    let member = api.user("a@example.com").await;
+    owner.adds(&bucket, &member, "user").await;
+    owner.invites(&bucket, "pending@example.com", "user").await.ok();
+
+    let id = |view: &serde_json::Value| view["_id"].clone();
+    assert_eq!(
+        member.get(&path(&bucket, "/users_authorized")).await.ok(),
+        json!([
+            { "_id": id(&owner.self_view().await), "email": "owner@example.com", "username": "owner", "role": "owner" },
+            { "_id": id(&member.self_view().await), "email": "a@example.com", "username": "a", "role": "user" },
+        ])
+    );
+}
