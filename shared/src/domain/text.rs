@@ -160,97 +160,86 @@ impl Username {
     }
 }
 
-/// A client's own settings: a JSON text or object of up to 16 KiB, kept as it came (order of keys
-/// and form of numbers included) and given back as it came.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Configuration(String);
+macro_rules! json_text {
+    ($(#[$meta:meta])* $name:ident, $bytes:expr, $levels:expr, $begins:expr, $otherwise:expr) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name(String);
 
-impl Configuration {
-    /// The largest configuration, in bytes of JSON.
-    pub const MAX_BYTES: usize = 16 * 1024;
+        impl $name {
+            /// The longest, in bytes of JSON.
+            pub const MAX_BYTES: usize = $bytes;
 
-    /// How deep it may be nested: what others can read as well.
-    pub const MAX_LEVELS: usize = 64;
+            /// How deep it may be nested, itself counted.
+            pub const MAX_LEVELS: usize = $levels;
 
-    /// The JSON text.
-    #[must_use]
-    pub fn as_json(&self) -> &str {
-        &self.0
-    }
+            /// The JSON text.
+            #[must_use]
+            pub fn as_json(&self) -> &str {
+                &self.0
+            }
+
+            /// Takes back what [`Self::as_json`] gave to the table.
+            ///
+            /// # Errors
+            /// `json` is not JSON.
+            pub fn from_stored(json: String) -> Result<Self, serde_json::Error> {
+                serde_json::from_str::<&RawValue>(&json)?;
+                Ok(Self(json))
+            }
+        }
+
+        impl TryFrom<&RawValue> for $name {
+            type Error = TextError;
+
+            fn try_from(value: &RawValue) -> Result<Self, TextError> {
+                let json = value.get().trim();
+                if !json.starts_with($begins) {
+                    return Err($otherwise);
+                }
+                if json.len() > Self::MAX_BYTES {
+                    return Err(TextError::TooLong { max: Self::MAX_BYTES, unit: "bytes of JSON" });
+                }
+                if levels(json) > Self::MAX_LEVELS {
+                    return Err(TextError::TooDeep { max: Self::MAX_LEVELS });
+                }
+                Ok(Self(json.to_owned()))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let value = Box::<RawValue>::deserialize(deserializer)?;
+                Self::try_from(&*value).map_err(serde::de::Error::custom)
+            }
+        }
+
+        /// Serialises as the JSON that it holds.
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serde_json::from_str::<&RawValue>(&self.0)
+                    .map_err(serde::ser::Error::custom)?
+                    .serialize(serializer)
+            }
+        }
+    };
 }
 
-impl TryFrom<&RawValue> for Configuration {
-    type Error = TextError;
-
-    fn try_from(value: &RawValue) -> Result<Self, TextError> {
-        let json = value.get().trim();
-        if !json.starts_with(['"', '{']) {
-            return Err(TextError::NotTextOrObject);
-        }
-        if json.len() > Self::MAX_BYTES {
-            return Err(TextError::TooLong { max: Self::MAX_BYTES, unit: "bytes of JSON" });
-        }
-        if levels(json) > Self::MAX_LEVELS {
-            return Err(TextError::TooDeep { max: Self::MAX_LEVELS });
-        }
-        Ok(Self(json.to_owned()))
-    }
+json_text! {
+    /// The clients' own settings of a bucket: a JSON text or object of up to 16 KiB and 64 levels, kept
+    /// as it came (order of keys and form of numbers included) and given back as it came.
+    Configuration, 16 * 1024, 64, ['"', '{'], TextError::NotTextOrObject
 }
 
-impl<'de> Deserialize<'de> for Configuration {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Box::<RawValue>::deserialize(deserializer)?;
-        Self::try_from(&*value).map_err(serde::de::Error::custom)
-    }
-}
-
-/// A member's own settings for a bucket: a JSON object of up to 8 KiB and 16 levels that only clients
-/// understand, kept as it came.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UserOptions(String);
-
-impl UserOptions {
-    /// The largest options, in bytes of JSON.
-    pub const MAX_BYTES: usize = 8 * 1024;
-
-    /// How deep they may be nested, the object itself counted.
-    pub const MAX_LEVELS: usize = 16;
-
-    /// The JSON text.
-    #[must_use]
-    pub fn as_json(&self) -> &str {
-        &self.0
-    }
+json_text! {
+    /// A member's own settings for a bucket: a JSON object of up to 8 KiB and 16 levels that only
+    /// clients understand, kept as it came.
+    UserOptions, 8 * 1024, 16, '{', TextError::NotObject
 }
 
 impl Default for UserOptions {
     fn default() -> Self {
         Self("{}".to_owned())
-    }
-}
-
-impl TryFrom<&RawValue> for UserOptions {
-    type Error = TextError;
-
-    fn try_from(value: &RawValue) -> Result<Self, TextError> {
-        let json = value.get().trim();
-        if !json.starts_with('{') {
-            return Err(TextError::NotObject);
-        }
-        if json.len() > Self::MAX_BYTES {
-            return Err(TextError::TooLong { max: Self::MAX_BYTES, unit: "bytes of JSON" });
-        }
-        if levels(json) > Self::MAX_LEVELS {
-            return Err(TextError::TooDeep { max: Self::MAX_LEVELS });
-        }
-        Ok(Self(json.to_owned()))
-    }
-}
-
-impl<'de> Deserialize<'de> for UserOptions {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Box::<RawValue>::deserialize(deserializer)?;
-        Self::try_from(&*value).map_err(serde::de::Error::custom)
     }
 }
 
@@ -276,33 +265,6 @@ fn levels(json: &str) -> usize {
     }
     deepest
 }
-
-macro_rules! json_text {
-    ($name:ident) => {
-        /// Serialises as the JSON that it holds.
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serde_json::from_str::<&RawValue>(&self.0)
-                    .map_err(serde::ser::Error::custom)?
-                    .serialize(serializer)
-            }
-        }
-
-        impl $name {
-            /// Takes back what [`Self::as_json`] gave to the table.
-            ///
-            /// # Errors
-            /// `json` is not JSON.
-            pub fn from_stored(json: String) -> Result<Self, serde_json::Error> {
-                serde_json::from_str::<&RawValue>(&json)?;
-                Ok(Self(json))
-            }
-        }
-    };
-}
-
-json_text!(Configuration);
-json_text!(UserOptions);
 
 #[cfg(test)]
 mod tests {
