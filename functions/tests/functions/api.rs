@@ -1,7 +1,7 @@
 //! The API under test and the people who use it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -105,7 +105,7 @@ impl Api {
         local::client::send(request.body(body.to_owned()).unwrap()).await.unwrap().into()
     }
 
-    fn aws(&self) -> SdkConfig {
+    pub(crate) fn aws(&self) -> SdkConfig {
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
@@ -119,6 +119,11 @@ impl Api {
 
     fn database(&self) -> Client {
         Client::new(&self.aws())
+    }
+
+    /// The table, to change it behind everybody's back.
+    pub(crate) fn table(&self) -> Table {
+        Table { client: self.database(), name: self.stack.table_name().to_owned() }
     }
 
     /// The store over the API's table, for changes that rest on what is no longer so.
@@ -144,19 +149,34 @@ impl Api {
 
     /// Puts a row as it is, for what no route makes yet.
     pub(crate) async fn put_row(&self, row: &Value) {
-        let item: std::collections::HashMap<String, AttributeValue> = serde_dynamo::to_item(row).unwrap();
-        self.database()
-            .put_item()
-            .table_name(self.stack.table_name())
-            .set_item(Some(item))
-            .send()
-            .await
-            .unwrap();
+        self.table().put(row).await;
     }
 
     /// The lines that the functions have logged.
     pub(crate) fn logs(&self) -> Vec<String> {
         self.logs.lock().unwrap().clone()
+    }
+}
+
+/// The table itself.
+#[derive(Clone)]
+pub(crate) struct Table {
+    client: Client,
+    name: String,
+}
+
+impl Table {
+    /// Puts a row as it is.
+    pub(crate) async fn put(&self, row: &Value) {
+        let item: HashMap<String, AttributeValue> = serde_dynamo::to_item(row).unwrap();
+        self.client.put_item().table_name(&self.name).set_item(Some(item)).send().await.unwrap();
+    }
+
+    /// Deletes a row.
+    pub(crate) async fn delete(&self, row: &Value) {
+        let key = json!({ "pk": row["pk"], "sk": row["sk"] });
+        let key: HashMap<String, AttributeValue> = serde_dynamo::to_item(key).unwrap();
+        self.client.delete_item().table_name(&self.name).set_key(Some(key)).send().await.unwrap();
     }
 }
 

@@ -21,6 +21,7 @@ mod invite_user;
 mod is_logged;
 mod logs;
 mod matrix;
+mod meanwhile;
 mod notify;
 mod oauth_token;
 mod races;
