@@ -9,6 +9,7 @@ const { after, before, describe, it } = require('node:test')
 const {
   CLIENT_ID, VERSIONS, answer, assertProblem, lines, newClient, refusal, sent, uniqueEmail, unresolved, until, within
 } = require('./client')
+const { people } = require('./people')
 const { start } = require('./stack')
 
 const BUCKETS_PER_OWNER = 5
@@ -50,6 +51,8 @@ for (const version of VERSIONS) {
     const update = (client, id, fields) => answer(client.bucket.update(id, fields), 'update')
     /** What the client would print, which then does not show up between the results. */
     const silence = t => t.mock.method(console, 'error', () => {}).mock
+
+    people(version, () => stack)
 
     describe('sign-in', () => {
       it('exchanges a refresh token, lists the buckets, and lets the waiting calls go', TEST, async () => {
@@ -312,7 +315,9 @@ for (const version of VERSIONS) {
         const client = signIn(uniqueEmail('empty-update'))
         const { _id } = await create(client)
 
-        assertProblem(await refusal(client.bucket.update(_id, {}), 'update'), { status: 400, code: 'invalid_input' })
+        const fields = ['name', 'comment', 'app_url', 'configuration']
+        assertProblem(await refusal(client.bucket.update(_id, {}), 'update'),
+          { status: 400, code: 'invalid_input', fields })
       })
 
       it('says that a body is too large', TEST, async () => {
