@@ -14,7 +14,7 @@ pub use bucket::{Bucket, BucketChanges, Member, NewBucket, NotificationState};
 pub use email::{Email, EmailError};
 pub use ids::{BucketId, IdError, PublicId, SecretId, UserId};
 pub use invitation::Invitation;
-pub use plan::{Limits, PlanName};
+pub use plan::{Limits, PlanName, plans};
 pub use role::{GrantableRole, Right, Role};
 pub use text::{AppUrl, BucketName, Comment, Configuration, Feedback, TextError, UserOptions, Username};
 pub use timestamp::Timestamp;

@@ -19,7 +19,6 @@ fn documented(function: &str) -> BTreeSet<Refusal> {
         let Ok(status) = status.parse() else { continue };
         refusals.extend(codes.split(',').map(|code| (status, code.trim().trim_matches('`').to_owned())));
     }
-    assert!(!refusals.is_empty(), "{function} documents no refusal");
     refusals
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::api::Api;
 
 /// The functions that ask for no token.
-const PUBLIC: [&str; 2] = ["not_found", "oauth_token"];
+const PUBLIC: [&str; 3] = ["misc_plans", "not_found", "oauth_token"];
 
 struct Call {
     function: String,
@@ -187,7 +187,7 @@ async fn pages_of_other_origins_may_call_and_see_errors_too() {
         assert!(wanted.split(',').all(|header| allowed.contains(header)), "{allowed}");
 
         let answer = api.send_with(&call.method, &call.path, &[page], "").await;
-        assert!(answer.status >= 400);
+        assert_eq!(answer.status >= 400, call.function != "misc_plans");
         assert_eq!(answer.headers["access-control-allow-origin"], "*");
         let exposed = answer.headers["access-control-expose-headers"].to_str().unwrap();
         assert!(exposed.contains("date") && answer.headers.contains_key("date"), "{exposed}");

@@ -22,6 +22,7 @@ mod is_logged;
 mod logs;
 mod matrix;
 mod meanwhile;
+mod misc_plans;
 mod notify;
 mod oauth_token;
 mod races;

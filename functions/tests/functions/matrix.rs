@@ -27,7 +27,7 @@ const OWNER: Who = Who::Members(&["owner"]);
 fn row(function: &str) -> (Who, Value) {
     let target = json!({ "email": "target@example.com" });
     match function {
-        "not_found" => (Who::Anybody, json!({})),
+        "misc_plans" | "not_found" => (Who::Anybody, json!({})),
         "oauth_token" => {
             (Who::Anybody, json!({ "grant_type": "refresh_token", "refresh_token": "a@example.com" }))
         }

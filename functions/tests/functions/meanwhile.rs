@@ -350,6 +350,27 @@ async fn an_invitation_that_turns_up_while_a_person_is_added_keeps_the_one_seat(
 }
 
 #[tokio::test]
+async fn seats_are_those_of_the_plan_in_force_when_one_is_taken() {
+    // One more than fits into the plan that the bucket is put on meanwhile.
+    for (nth, address) in [(1, "new@example.com"), (2, "known@example.com")] {
+        let scene = Scene::set().await;
+        let mut bucket = scene.row("bucket", "id", scene.bucket.id.as_str());
+        bucket["plan"] = json!("plus");
+        bucket["seats_used"] = json!(10);
+        scene.api.table().put(&bucket).await;
+        let large = scene.api.store().bucket(&scene.bucket.id).await.unwrap().unwrap();
+        let edits = [Scene::changed(&bucket, &json!({ "plan": "free" }))];
+        let (email, now) = (email(address), Timestamp::now());
+        let invite = Invite { actor: &scene.admin, email: &email, role: role("user"), lifetime: 7, now };
+
+        let outcome = scene.store(nth, &edits).invite(large, &invite).await;
+
+        assert!(matches!(outcome, Err(PeopleError::SeatLimit { seats: 5 })), "{outcome:?}");
+        scene.nothing_but(&edits, address).await;
+    }
+}
+
+#[tokio::test]
 async fn an_expired_invitation_that_is_renewed_meanwhile_is_not_cleared() {
     for renewed in [true, false] {
         let scene = Scene::set().await;

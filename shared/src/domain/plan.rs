@@ -21,7 +21,11 @@ impl PlanName {
     #[must_use]
     pub fn limits(&self) -> Limits {
         let plans = plans();
-        plans.get(self).or_else(|| plans.get(&Self::default())).copied().unwrap_or(Limits { seats: 1 })
+        plans
+            .get(self)
+            .or_else(|| plans.get(&Self::default()))
+            .copied()
+            .unwrap_or(Limits { seats: 1, servers: 0 })
     }
 }
 
@@ -33,15 +37,17 @@ impl Default for PlanName {
 }
 
 /// What a plan allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Members and pending invitations.
     pub seats: u32,
+    /// Servers that may be linked.
+    pub servers: u32,
 }
 
 /// The plans of `plans.json`, which is part of the binary.
-fn plans() -> &'static BTreeMap<PlanName, Limits> {
+pub fn plans() -> &'static BTreeMap<PlanName, Limits> {
     static PLANS: OnceLock<BTreeMap<PlanName, Limits>> = OnceLock::new();
     // A test holds the file to its form, so the default never stands in for it.
     PLANS.get_or_init(|| serde_json::from_str(include_str!("../../../plans.json")).unwrap_or_default())
@@ -56,7 +62,7 @@ mod tests {
         let unknown: PlanName = serde_json::from_str("\"plan of another time\"").unwrap();
 
         assert!(plans().contains_key(&PlanName::default()));
-        assert_eq!(PlanName::default().limits(), Limits { seats: 5 });
+        assert_eq!(PlanName::default().limits(), Limits { seats: 5, servers: 2 });
         assert_eq!(unknown.limits(), PlanName::default().limits());
     }
 }
