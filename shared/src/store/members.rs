@@ -291,7 +291,7 @@ impl Store {
             )
             .guarded_by(
                 Write::update(Key::member(id, target), "SET #role = :owner")
-                    .when("attribute_exists(#pk) AND #username = :username")
+                    .when("#username = :username")
                     .value(":owner", Role::Owner.as_str())
                     .value(":username", handed_over.owner_username.as_str()),
                 |old| if old.is_some() { PeopleError::Changed } else { PeopleError::UserNotFound },
