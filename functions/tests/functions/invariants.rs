@@ -29,6 +29,7 @@ fn pairs(
 /// Asserts every invariant on the table as it is now.
 pub(crate) async fn hold(api: &Api) {
     let rows = api.rows().await;
+    assert!(rows.iter().all(|row| row["type"].is_string()), "half a row: {rows:?}");
     let of = |kind: &'static str| rows.iter().filter(move |row| row["type"] == kind);
     let live: BTreeSet<String> =
         of("bucket").filter(|row| row["deleted_at"].is_null()).map(|row| text(row, "id")).collect();
