@@ -22,7 +22,7 @@ use time::OffsetDateTime;
 use self::event::{Arrival, Event};
 pub(crate) use self::routes::Pattern;
 use self::routes::Routes;
-use crate::http::{self, Peer};
+use crate::http::{self, Peer, Unreadable};
 use crate::ids;
 use crate::lambda::{InvokeError, Lambda};
 use crate::stack::LogSink;
@@ -106,8 +106,12 @@ impl Gateway {
         if head_size(request) > MAX_HEAD {
             return message(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request Header Fields Too Large");
         }
-        let Ok(body) = http::read_body(body, MAX_BODY).await else {
-            return message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
+        let body = match http::read_body(body, MAX_BODY).await {
+            Ok(body) => body,
+            Err(Unreadable::TooLong) => {
+                return message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
+            }
+            Err(Unreadable::Broken) => return message(StatusCode::BAD_REQUEST, "Bad Request"),
         };
         let Some(route) = self.routes.find(request.method.as_str(), request.uri.path()) else {
             return message(StatusCode::NOT_FOUND, "Not Found");

@@ -78,9 +78,14 @@ async fn serve(stream: TcpStream, peer: SocketAddr, router: Router) {
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-/// The body was longer than allowed, or broke off.
+/// Why a body could not be read.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Unreadable;
+pub(crate) enum Unreadable {
+    /// It is longer than allowed.
+    TooLong,
+    /// It broke off, or is not as HTTP has it.
+    Broken,
+}
 
 /// The whole body, if it has at most `limit` bytes.
 ///
@@ -89,7 +94,7 @@ pub(crate) struct Unreadable;
 pub(crate) async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, Unreadable> {
     let mut read = Some(BytesMut::new());
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Err(Unreadable) };
+        let Ok(frame) = frame else { return Err(Unreadable::Broken) };
         if let (Some(data), Some(buffer)) = (frame.data_ref(), &mut read) {
             if buffer.len() + data.len() > limit {
                 read = None;
@@ -98,7 +103,7 @@ pub(crate) async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, Unr
             }
         }
     }
-    read.map(BytesMut::freeze).ok_or(Unreadable)
+    read.map(BytesMut::freeze).ok_or(Unreadable::TooLong)
 }
 
 /// An answer with a JSON body.

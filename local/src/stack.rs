@@ -2,9 +2,10 @@
 //! function, one database.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -348,7 +349,8 @@ async fn health() -> axum::response::Response {
 fn lock(data: &Data) -> Result<Option<Arc<File>>, StartError> {
     let Data::Directory(path) = data else { return Ok(None) };
     let error = |source| StartError::Data { path: path.clone(), source };
-    fs::create_dir_all(path).map_err(error)?;
+    // What is in it, secrets of buckets included, is for nobody else on this machine.
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(error)?;
     let file = File::create(path.join("lock")).map_err(error)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(Arc::new(file))),

@@ -354,6 +354,16 @@ async fn a_client_that_hangs_up_does_not_stop_the_function() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_not_as_http_has_it_is_a_bad_request() {
+    let local = Local::start().await;
+    let head = "POST /things HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+    let answer = local.send_raw(format!("{head}nonsense\r\n").as_bytes()).await;
+
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+}
+
+#[tokio::test]
 async fn the_stack_says_that_it_is_ready() {
     let local = Local::start().await;
     let response = local.get("/_local/health").await;
