@@ -179,13 +179,13 @@ mod tests {
         for (path, text) in [
             (
                 "Cargo.toml",
-                "[workspace]\nmembers = [\"functions\", \"shared\"]\nresolver = \"3\"\n".to_owned(),
+                "[workspace]\nmembers = [\"functions\", \"crates/shared\"]\nresolver = \"3\"\n".to_owned(),
             ),
-            ("shared/Cargo.toml", manifest("shared")),
-            ("shared/src/lib.rs", shared.to_owned()),
+            ("crates/shared/Cargo.toml", manifest("shared")),
+            ("crates/shared/src/lib.rs", shared.to_owned()),
             (
                 "functions/Cargo.toml",
-                manifest("functions") + "[dependencies]\nshared = { path = \"../shared\" }\n",
+                manifest("functions") + "[dependencies]\nshared = { path = \"../crates/shared\" }\n",
             ),
             ("functions/src/bin/create.rs", create.to_owned()),
             ("functions/src/bin/retrieve.rs", "fn main() {}".to_owned()),

@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_path_with_anything_unusual_in_it_is_quoted() {
-        assert_eq!(shell_quoted("/work/target/debug/bucket-api"), "/work/target/debug/bucket-api");
+        assert_eq!(shell_quoted("/home/you/target/debug/bucket-api"), "/home/you/target/debug/bucket-api");
         assert_eq!(shell_quoted("/my work/it's"), r"'/my work/it'\''s'");
     }
 
