@@ -4,10 +4,21 @@ use serde_json::{Value, json};
 
 use super::api::{Api, path};
 
-async fn lines(api: &Api) -> Vec<Value> {
-    // Lines arrive behind the answer, through a pipe.
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    api.logs().iter().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
+/// What is logged, once there are `count` lines: they arrive behind the answer, through a pipe.
+async fn logged(api: &Api, count: usize) -> Vec<String> {
+    for _ in 0..1_000 {
+        if api.logs().len() >= count {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    api.logs()
+}
+
+/// The same, each line as the JSON that it must be.
+async fn lines(api: &Api, count: usize) -> Vec<Value> {
+    let lines = logged(api, count).await;
+    lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
 }
 
 #[tokio::test]
@@ -18,7 +29,7 @@ async fn each_request_is_one_line_with_what_it_took() {
     owner.get(&path(&bucket, "")).await.ok();
     let refused = owner.get("/api/bucket/x").await;
 
-    let lines = lines(&api).await;
+    let lines = lines(&api, 4).await;
 
     let seen: Vec<_> = lines
         .iter()
@@ -58,7 +69,7 @@ async fn a_failure_is_logged_once_with_its_cause() {
     let person = api.user_with_claims(&json!({ "sub": "a" }));
     let answer = person.get("/api/bucket").await;
 
-    let lines = lines(&api).await;
+    let lines = lines(&api, 2).await;
 
     let [warning, error] = lines.as_slice() else { panic!("{lines:?}") };
     assert_eq!((&warning["level"], &error["level"]), (&json!("WARN"), &json!("ERROR")));
@@ -82,7 +93,7 @@ async fn no_line_holds_a_token_a_secret_or_an_address() {
     api.bearer("very-private-token").get("/api/bucket").await.is_problem(401, "invalid_token");
     api.send("POST", "/api/oauth/token", None, Some("{\"refresh_token\":\"very-private\"}")).await;
 
-    let text = lines(&api).await.iter().map(Value::to_string).collect::<String>();
+    let text = lines(&api, 9).await.iter().map(Value::to_string).collect::<String>();
 
     assert!(text.contains("/api/oauth/token"));
     let secrets = [bucket["secret_id"].as_str().unwrap(), owner.token.split('.').nth(1).unwrap()];
@@ -98,6 +109,7 @@ async fn a_function_that_cannot_start_names_the_variable() {
     let answer = api.send("GET", "/api/bucket", None, None).await;
 
     assert_eq!((answer.status, &answer.body), (500, &json!({ "message": "Internal Server Error" })));
-    let text = api.logs().concat();
+    // The function's line, and the stack's that it could not start.
+    let text = logged(&api, 2).await.concat();
     assert!(text.contains("OIDC_JWKS must be a JWK Set as JSON"), "{text}");
 }
