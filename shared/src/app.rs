@@ -128,7 +128,7 @@ impl App {
             let Some(email) = profile.verified_email() else {
                 return Ok((Sight::Unverified(profile), false));
             };
-            match self.store.register(&caller.user_id, email, &profile.username).await {
+            match self.store.register(&caller.user_id, email, caller.issued_at(), &profile.username).await {
                 Ok(user) => user,
                 Err(RegisterError::EmailTaken) => return Ok((Sight::EmailTaken(profile), false)),
                 Err(RegisterError::Store(error)) => return Err(error.into()),
@@ -148,10 +148,12 @@ impl App {
         let Some(email) = profile.as_ref().and_then(Profile::verified_email) else {
             return Ok(user);
         };
-        if *email == user.email {
+        // Tokens live on for a while: the address is that of the latest.
+        let from = caller.issued_at();
+        if *email == user.email || from <= user.email_from {
             return Ok(user);
         }
-        match self.store.change_address(&user, email).await {
+        match self.store.change_address(&user, email, from).await {
             Ok(moved) => Ok(moved),
             Err(RegisterError::EmailTaken) => Ok(user),
             Err(RegisterError::Store(error)) => Err(error.into()),

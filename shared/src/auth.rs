@@ -49,6 +49,14 @@ pub struct Caller {
     claims: token::Claims,
 }
 
+impl Caller {
+    /// When the token was issued, in seconds since 1970; 0 where it does not say.
+    #[must_use]
+    pub fn issued_at(&self) -> u32 {
+        self.claims.iat.unwrap_or_default()
+    }
+}
+
 impl fmt::Debug for Caller {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Caller").field("user_id", &self.user_id).finish_non_exhaustive()

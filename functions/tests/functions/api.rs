@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -17,6 +20,9 @@ use bytes::Bytes;
 use local::{Data, Options, Stack};
 use serde_json::{Value, json};
 use shared::store::Store;
+
+/// When the next token was issued: each later than the one before.
+static ISSUED_AT: AtomicU32 = AtomicU32::new(1_795_507_200);
 
 /// The folder of the workspace.
 pub(crate) fn workspace() -> PathBuf {
@@ -62,8 +68,10 @@ impl Api {
     /// A person with a token of these claims beside the needed ones.
     pub(crate) fn user_with_claims(&self, claims: &Value) -> Person<'_> {
         let identity = self.stack.identity();
-        let mut all =
-            json!({ "iss": identity.issuer(), "aud": identity.audience(), "exp": 4_102_444_800_u32 });
+        let mut all = json!({
+            "iss": identity.issuer(), "aud": identity.audience(), "exp": 4_102_444_800_u32,
+            "iat": ISSUED_AT.fetch_add(1, Ordering::Relaxed),
+        });
         all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
         self.bearer(&identity.sign(&all).unwrap())
     }

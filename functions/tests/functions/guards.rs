@@ -110,7 +110,7 @@ async fn a_person_who_was_recorded_meanwhile_is_not_recorded_again() {
     let rows = api.rows().await;
     let other = Email::parse("other@example.com").unwrap();
 
-    let user = api.store().register(&owner, &other, &Username::from_claim(None, "other")).await.unwrap();
+    let user = api.store().register(&owner, &other, 1, &Username::from_claim(None, "other")).await.unwrap();
 
     assert_eq!((user.email.as_str(), user.buckets_owned), ("owner@example.com", 1));
     assert_eq!(api.rows().await, rows);

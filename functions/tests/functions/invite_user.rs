@@ -189,7 +189,7 @@ async fn interrupted_sign_in(api: &Api) {
     let id = shared::domain::UserId::of_subject(api.stack.identity().issuer(), "new@example.com");
     api.put_row(&json!({
         "pk": format!("USER#{}", id.as_str()), "sk": "USER", "type": "user", "id": id.as_str(),
-        "email": "new@example.com", "username": "new", "buckets_owned": 0, "unfinished": true,
+        "email": "new@example.com", "email_from": 0, "username": "new", "buckets_owned": 0, "unfinished": true,
     }))
     .await;
     api.put_row(&json!({
@@ -247,6 +247,17 @@ async fn a_changed_address_moves_the_claim_and_the_memberships() {
     assert_eq!(named(owner.members(&second).await), ["owner@example.com", "new@example.com"]);
     owner.removes(&first, "old@example.com").await.is_problem(404, "user_not_found");
     invariants::hold(&api).await;
+
+    // An older token of the same person, still good, moves nothing back.
+    let (mut older, identity) = (claims("old@example.com"), api.stack.identity());
+    older.as_object_mut().unwrap().extend([
+        ("iss".to_owned(), json!(identity.issuer())),
+        ("aud".to_owned(), json!(identity.audience())),
+        ("exp".to_owned(), json!(4_102_444_800_u32)),
+        ("iat".to_owned(), json!(1)),
+    ]);
+    let older = api.bearer(&identity.sign(&older).unwrap());
+    assert_eq!(older.self_view().await["email"], "new@example.com");
 
     // The former address is free, for whoever verifies it.
     let other =

@@ -233,6 +233,9 @@ async fn refused<T: fmt::Debug>(
     }
 }
 
+/// A token issued after those of the scene, in the year 2100.
+const LATER: u32 = 4_102_444_800;
+
 type Expected = fn(&PeopleError) -> bool;
 
 const NOT_FOUND: Expected = |error| matches!(error, PeopleError::BucketNotFound);
@@ -559,7 +562,7 @@ async fn what_is_ones_own_rests_on_being_in() {
 async fn claimed(scene: &mut Scene) -> User {
     let id = UserId::of_subject("issuer", "pending");
     let username = shared::domain::Username::from_claim(None, "pending");
-    let user = scene.api.store().register(&id, &email("pending@example.com"), &username).await.unwrap();
+    let user = scene.api.store().register(&id, &email("pending@example.com"), 1, &username).await.unwrap();
     scene.rows = scene.api.rows().await;
     user
 }
@@ -642,6 +645,22 @@ async fn the_seat_of_an_invitation_that_nobody_needs_is_freed_once() {
     scene.store(2, &edits).settle(&user, Timestamp::now()).await.unwrap();
 
     invariants::hold(&scene.api).await;
+
+    // Removed meanwhile, the person takes it up after all.
+    for row in [&member, &pointer, &bucket] {
+        scene.api.table().put(row).await;
+    }
+    for kind in ["invitation", "invitation_pointer"] {
+        scene.api.table().put(&scene.row(kind, "email", "pending@example.com")).await;
+    }
+    let edits = [
+        Scene::changed(&bucket, &json!({ "seats_used": scene.bucket.seats_used })),
+        Edit::Delete(member),
+        Edit::Delete(pointer),
+    ];
+    scene.store(2, &edits).settle(&user, Timestamp::now()).await.unwrap();
+    assert!(scene.roles().await.contains(&("pending@example.com".to_owned(), Role::Admin)));
+    invariants::hold(&scene.api).await;
 }
 
 #[tokio::test]
@@ -676,9 +695,17 @@ async fn an_address_moves_once_and_only_where_it_is_free() {
     // Another request of the same person was first.
     let row = scene.row("user", "email", "known@example.com");
     let edits = [Scene::changed(&row, &json!({ "email": "first@example.com" }))];
-    let moved = scene.store(1, &edits).change_address(&user, &new).await.unwrap();
+    let moved = scene.store(1, &edits).change_address(&user, &new, LATER).await.unwrap();
     assert_eq!(moved.email.as_str(), "first@example.com");
     scene.nothing_but(&edits, "moved by another request").await;
+
+    // A later token of the same person was first, and is of the same address as before.
+    let scene = Scene::set().await;
+    let user = scene.user("known@example.com").await;
+    let row = scene.row("user", "email", "known@example.com");
+    let edits = [Scene::changed(&row, &json!({ "email_from": LATER + 1 }))];
+    scene.store(1, &edits).change_address(&user, &new, LATER).await.unwrap();
+    scene.nothing_but(&edits, "a later token was first").await;
 
     // Somebody else verifies the new address first.
     let scene = Scene::set().await;
@@ -688,7 +715,7 @@ async fn an_address_moves_once_and_only_where_it_is_free() {
         "user_id": scene.member.as_str(),
     });
     let edits = [Edit::Put(claim)];
-    let outcome = scene.store(1, &edits).change_address(&user, &new).await;
+    let outcome = scene.store(1, &edits).change_address(&user, &new, LATER).await;
     assert!(matches!(outcome, Err(RegisterError::EmailTaken)), "{outcome:?}");
     scene.nothing_but(&edits, "taken by somebody else").await;
 
@@ -697,8 +724,22 @@ async fn an_address_moves_once_and_only_where_it_is_free() {
     let user = scene.user("known@example.com").await;
     let claim = scene.row("email_claim", "email", "known@example.com");
     let edits = [Scene::changed(&claim, &json!({ "user_id": scene.member.as_str() }))];
-    scene.store(1, &edits).change_address(&user, &new).await.unwrap();
+    scene.store(1, &edits).change_address(&user, &new, LATER).await.unwrap();
     scene.nothing_but(&edits, "the former address is another's").await;
+}
+
+#[tokio::test]
+async fn a_mark_is_cleared_only_by_who_settled_that_very_claim() {
+    let mut scene = Scene::set().await;
+    let user = claimed(&mut scene).await;
+    // Left and come back to meanwhile: the address is the same, the claim another.
+    let row = scene.row("user", "id", user.id.as_str());
+    let edits = [Scene::changed(&row, &json!({ "email_from": 2 }))];
+
+    scene.store(2, &edits).settle(&user, Timestamp::now()).await.unwrap();
+
+    let row = scene.api.rows_of("user").await.into_iter().find(|row| row["id"] == user.id.as_str()).unwrap();
+    assert_eq!(row["unfinished"], true);
 }
 
 #[tokio::test]
@@ -706,7 +747,7 @@ async fn memberships_follow_an_address_only_as_far_as_it_goes() {
     // Moved to a new address; the memberships are still to follow.
     let scene = Scene::set().await;
     let member = scene.user("member@example.com").await;
-    let moved = scene.api.store().change_address(&member, &email("moved@example.com")).await.unwrap();
+    let moved = scene.api.store().change_address(&member, &email("moved@example.com"), LATER).await.unwrap();
     let moved_row =
         scene.api.rows_of("user").await.into_iter().find(|row| row["id"] == member.id.as_str()).unwrap();
 
@@ -721,7 +762,7 @@ async fn memberships_follow_an_address_only_as_far_as_it_goes() {
     // Gone meanwhile: no half of a member comes back.
     let scene = Scene::set().await;
     let member = scene.user("member@example.com").await;
-    let moved = scene.api.store().change_address(&member, &email("moved@example.com")).await.unwrap();
+    let moved = scene.api.store().change_address(&member, &email("moved@example.com"), LATER).await.unwrap();
     scene.store(1, &scene.gone(&scene.member)).settle(&moved, Timestamp::now()).await.unwrap();
     assert_eq!(scene.api.rows_of("member").await.len(), 2);
     invariants::hold(&scene.api).await;

@@ -84,6 +84,9 @@ pub(super) struct Claims {
     pub(super) sub: String,
     aud: Option<Audience>,
     client_id: Option<String>,
+    /// When it was issued, in seconds since 1970, where it says.
+    #[serde(default, deserialize_with = "lenient_seconds")]
+    pub(super) iat: Option<u32>,
     #[serde(flatten)]
     pub(super) person: PersonClaims,
 }

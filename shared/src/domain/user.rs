@@ -10,6 +10,9 @@ pub struct User {
     pub id: UserId,
     /// The verified address, which no other user has.
     pub email: Email,
+    /// When the token was issued that the address is from, in seconds since 1970: only a later one moves
+    /// the user to another address.
+    pub email_from: u32,
     /// The name to show.
     pub username: Username,
     /// How many live buckets this person owns.

@@ -127,15 +127,24 @@ impl Store {
         }
     }
 
-    /// Notes that the mail of `entry` was sent.
+    /// Notes that the mail of `entry` was sent, or `refused` for good by that code.
     ///
     /// # Errors
     /// The table failed.
-    pub async fn note_mail(&self, entry: &AuditEntry, now: Timestamp) -> Result<(), StoreError> {
-        self.transaction()
-            .with(Write::update(entry.key(), "SET #mailed_at = :now REMOVE #mail_lease").value(":now", now))
-            .commit()
-            .await
+    pub async fn note_mail(
+        &self,
+        entry: &AuditEntry,
+        refused: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let note = match refused {
+            None => Write::update(entry.key(), "SET #mailed_at = :now REMOVE #mail_lease"),
+            Some(code) => {
+                Write::update(entry.key(), "SET #mailed_at = :now, #mail_refused = :code REMOVE #mail_lease")
+                    .value(":code", code)
+            }
+        };
+        self.transaction().with(note.value(":now", now)).commit().await
     }
 
     /// Gives back the right to send the mail of `entry`, which was not sent.

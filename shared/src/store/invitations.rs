@@ -46,11 +46,13 @@ impl From<StoreError> for Hindrance {
     }
 }
 
-/// How an invitation's time must stand for a change to happen.
+/// Why an invitation is cleared, which must still be so.
 #[derive(Clone, Copy)]
-enum Expiry {
-    Any,
-    Passed(Timestamp),
+enum Needless<'a> {
+    /// It has expired.
+    Expired,
+    /// This user, whose address it is for, is a member.
+    Member(&'a UserId),
 }
 
 impl Store {
@@ -264,7 +266,7 @@ impl Store {
             if invitation.is_live(now) {
                 continue;
             }
-            match self.clear_invitation(bucket, actor, &invitation.email, Expiry::Passed(now), now).await {
+            match self.clear_invitation(bucket, actor, &invitation.email, Needless::Expired, now).await {
                 Ok(()) => cleared += 1,
                 // Somebody cleared, renewed or removed it meanwhile.
                 Err(PeopleError::Changed) => {}
@@ -279,16 +281,23 @@ impl Store {
         bucket: &BucketId,
         actor: &UserId,
         email: &Email,
-        expiry: Expiry,
+        needless: Needless<'_>,
         now: Timestamp,
     ) -> Result<(), PeopleError> {
         let delete = Write::delete(Key::invitation(bucket, email));
-        let delete = match expiry {
-            Expiry::Any => delete.when("attribute_exists(#pk)"),
-            Expiry::Passed(now) => delete.when("#expires_at <= :now").value(":now", now),
+        let change = self.transaction();
+        let change = match needless {
+            Needless::Expired => {
+                change.guarded(delete.when("#expires_at <= :now").value(":now", now), PeopleError::Changed)
+            }
+            Needless::Member(user) => {
+                let is_member = Write::check(Key::member(bucket, user)).when("attribute_exists(#pk)");
+                change
+                    .guarded(delete.when("attribute_exists(#pk)"), PeopleError::Changed)
+                    .guarded(is_member, PeopleError::Changed)
+            }
         };
-        self.transaction()
-            .guarded(delete, PeopleError::Changed)
+        change
             .with(Write::delete(Key::invitation_pointer(email, bucket)))
             .guarded(free_seat(bucket).when("attribute_exists(#pk)"), PeopleError::BucketNotFound)
             .with(audit::entry(bucket, actor, Action::ClearInvitation, now).at_address(email).write()?)
@@ -320,9 +329,7 @@ impl Store {
                 Some(invitation) if invitation.is_live(now) => {
                     self.accept(user, bucket, &invitation, now).await
                 }
-                Some(_) => {
-                    self.clear_invitation(bucket, &user.id, &user.email, Expiry::Passed(now), now).await
-                }
+                Some(_) => self.clear_invitation(bucket, &user.id, &user.email, Needless::Expired, now).await,
             };
             match outcome {
                 // What hangs under a deleted bucket is cleared with it.
@@ -330,7 +337,10 @@ impl Store {
                 Err(PeopleError::Changed) => {}
                 // In already, under a former address: the seat is one too many.
                 Err(PeopleError::AlreadyMember) => {
-                    match self.clear_invitation(bucket, &user.id, &user.email, Expiry::Any, now).await {
+                    match self
+                        .clear_invitation(bucket, &user.id, &user.email, Needless::Member(&user.id), now)
+                        .await
+                    {
                         Ok(()) | Err(PeopleError::Changed) => {}
                         Err(error) => return Err(as_store_error(error)),
                     }

@@ -220,6 +220,7 @@ impl TryFrom<MemberRow> for Member {
 pub(crate) struct UserRow {
     id: UserId,
     email: Email,
+    email_from: u32,
     username: Username,
     buckets_owned: u32,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -236,15 +237,15 @@ impl Row for UserRow {
 
 impl From<&User> for UserRow {
     fn from(user: &User) -> Self {
-        let User { id, email, username, buckets_owned, unfinished } = user.clone();
-        Self { id, email, username, buckets_owned, unfinished }
+        let User { id, email, email_from, username, buckets_owned, unfinished } = user.clone();
+        Self { id, email, email_from, username, buckets_owned, unfinished }
     }
 }
 
 impl From<UserRow> for User {
     fn from(row: UserRow) -> Self {
-        let UserRow { id, email, username, buckets_owned, unfinished } = row;
-        Self { id, email, username, buckets_owned, unfinished }
+        let UserRow { id, email, email_from, username, buckets_owned, unfinished } = row;
+        Self { id, email, email_from, username, buckets_owned, unfinished }
     }
 }
 

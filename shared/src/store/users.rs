@@ -40,6 +40,7 @@ impl Store {
         &self,
         id: &UserId,
         email: &Email,
+        email_from: u32,
         username: &Username,
     ) -> Result<User, RegisterError> {
         enum Guard {
@@ -49,6 +50,7 @@ impl Store {
         let user = User {
             id: id.clone(),
             email: email.clone(),
+            email_from,
             username: username.clone(),
             buckets_owned: 0,
             unfinished: true,
@@ -69,26 +71,35 @@ impl Store {
         }
     }
 
-    /// Moves `user` to the verified address `email`, with the claim; the former address is free then.
-    /// Memberships follow with [`Store::settle`].
+    /// Moves `user` to the verified address `email`, which a token issued at `email_from` names, with the
+    /// claim; the former address is free then. Memberships follow with [`Store::settle`].
     ///
     /// # Errors
     /// The address is another user's, or the table failed.
-    pub async fn change_address(&self, user: &User, email: &Email) -> Result<User, RegisterError> {
+    pub async fn change_address(
+        &self,
+        user: &User,
+        email: &Email,
+        email_from: u32,
+    ) -> Result<User, RegisterError> {
         enum Guard {
             Moved,
             EmailTaken,
         }
-        let moved = User { email: email.clone(), unfinished: true, ..user.clone() };
+        let moved = User { email: email.clone(), email_from, unfinished: true, ..user.clone() };
         let claim = EmailClaimRow { email: email.clone(), user_id: user.id.clone() };
         let committed = self
             .transaction()
             .guarded(
-                Write::update(Key::user(&user.id), "SET #email = :new, #unfinished = :true")
-                    .when("#email = :old")
-                    .value(":old", user.email.as_str())
-                    .value(":new", email.as_str())
-                    .value(":true", true),
+                Write::update(
+                    Key::user(&user.id),
+                    "SET #email = :new, #email_from = :from, #unfinished = :true",
+                )
+                .when("#email = :old AND #email_from < :from")
+                .value(":from", email_from)
+                .value(":old", user.email.as_str())
+                .value(":new", email.as_str())
+                .value(":true", true),
                 Refused::By(Guard::Moved),
             )
             .guarded(Write::put_new(&claim), Refused::By(Guard::EmailTaken))
@@ -149,9 +160,12 @@ impl Store {
         let committed = self
             .transaction()
             .guarded(
+                // The address may be left and come back to meanwhile; the token that it is from is another
+                // then.
                 Write::update(Key::user(&user.id), "REMOVE #unfinished")
-                    .when("#email = :email")
-                    .value(":email", user.email.as_str()),
+                    .when("#email = :email AND #email_from = :from")
+                    .value(":email", user.email.as_str())
+                    .value(":from", user.email_from),
                 Refused::By(MovedOn),
             )
             .commit()

@@ -1,6 +1,6 @@
 //! The mails: one template each, with a text and an HTML part.
 
-use minijinja::{AutoEscape, Environment, Value};
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 /// The kinds of mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -69,9 +69,10 @@ impl Mails {
     /// Parses the templates and `subjects`.
     ///
     /// # Errors
-    /// A subject of the deployment is not a template.
+    /// A subject of the deployment is not a template, or names something that there is not.
     pub(crate) fn new(subjects: Subjects) -> Result<Self, minijinja::Error> {
         let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
         // Each block says for itself how it escapes.
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.add_template("invitation", include_str!("mail/invitation.jinja"))?;
@@ -81,7 +82,13 @@ impl Mails {
         environment.add_template_owned("invitation subject", invitation)?;
         environment.add_template_owned("added subject", added)?;
         environment.add_template_owned("new_owner subject", new_owner)?;
-        Ok(Self { environment })
+        let mails = Self { environment };
+        // A subject that names what there is not is found out now, not with the first mail.
+        let facts = Facts { actor: "", bucket: "", role: "", link: None, until: None };
+        for kind in [Kind::Invitation, Kind::Added, Kind::NewOwner] {
+            mails.write(kind, &facts)?;
+        }
+        Ok(mails)
     }
 
     /// Writes the mail of `kind` that tells `facts`.
@@ -172,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_that_is_no_template_is_an_error() {
+    fn a_subject_that_is_no_template_or_misspelt_is_an_error() {
         let subjects = |added: &str| Subjects {
             invitation: String::new(),
             added: added.to_owned(),
@@ -180,6 +187,7 @@ mod tests {
         };
 
         assert!(Mails::new(subjects("{{ actor")).is_err());
+        assert!(Mails::new(subjects("{{ actr }}")).is_err());
         assert!(Mails::new(subjects("{{ actor }}")).is_ok());
     }
 }

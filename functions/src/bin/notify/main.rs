@@ -5,6 +5,9 @@
 //! cleared. What is no longer so when it comes (an invitation that was removed, a member who left) is
 //! not mailed any more.
 //!
+//! A mail that Amazon SES never takes (an address that it does not like, a receiver that it must not
+//! write to) is noted as refused, with SES's code: those behind it do not wait for it.
+//!
 //! A mail is sent under a lease on its audit row, and noted there: a record that is delivered again
 //! sends nothing again. Only a crash between the sending and the note can, once the lease is over.
 
@@ -12,6 +15,7 @@ mod mail;
 
 use aws_sdk_sesv2::{
     Client,
+    error::ProvideErrorMetadata,
     types::{Body, Content, Destination, EmailContent, Message},
 };
 use shared::{
@@ -60,6 +64,27 @@ struct Due {
     bucket: Bucket,
 }
 
+/// Why a mail was not sent. Amazon SES names addresses in its messages, so only its code is kept.
+#[derive(Debug, PartialEq, Eq)]
+enum Unsent {
+    /// SES does not take this mail, however often it is sent; by this code.
+    Never(&'static str),
+    /// It may go next time.
+    Later(String),
+}
+
+impl Unsent {
+    /// What SES's error `code` comes to; none where there was no answer.
+    fn of(code: Option<&str>) -> Self {
+        match code {
+            Some("BadRequestException") => Self::Never("BadRequestException"),
+            Some("MessageRejected") => Self::Never("MessageRejected"),
+            Some(code) => Self::Later(code.to_owned()),
+            None => Self::Later("Amazon SES does not answer".to_owned()),
+        }
+    }
+}
+
 impl Notify {
     /// The mail that `entry` asks for, as things are now.
     async fn due(&self, entry: &AuditEntry) -> Result<Option<Due>, StreamError> {
@@ -94,29 +119,30 @@ impl Notify {
         self.mails.write(due.kind, &facts)
     }
 
-    async fn send(&self, to: &Email, mail: Mail) -> Result<(), StreamError> {
+    async fn send(&self, to: &Email, mail: Mail) -> Result<(), Unsent> {
         let content = |text: String| Content::builder().data(text).charset("UTF-8").build();
-        let failed =
-            |error: &(dyn std::error::Error + 'static)| StreamError::of("the mail could not be sent", error);
+        let unbuilt =
+            |_: aws_sdk_sesv2::error::BuildError| Unsent::Later("the mail cannot be built".to_owned());
         let Mail { subject, text, html } = mail;
         let message = Message::builder()
-            .subject(content(subject).map_err(|error| failed(&error))?)
+            .subject(content(subject).map_err(unbuilt)?)
             .body(
                 Body::builder()
-                    .text(content(text).map_err(|error| failed(&error))?)
-                    .html(content(html).map_err(|error| failed(&error))?)
+                    .text(content(text).map_err(unbuilt)?)
+                    .html(content(html).map_err(unbuilt)?)
                     .build(),
             )
             .build();
-        self.ses
+        let sent = self
+            .ses
             .send_email()
             .from_email_address(&self.from)
             .destination(Destination::builder().to_addresses(to.as_str()).build())
             .content(EmailContent::builder().simple(message).build())
             .send()
-            .await
-            .map_err(|error| failed(&error))?;
-        Ok(())
+            .await;
+        sent.map(drop)
+            .map_err(|error| Unsent::of(error.as_service_error().and_then(ProvideErrorMetadata::code)))
     }
 
     async fn mail(&self, entry: &AuditEntry) -> Result<(), StreamError> {
@@ -133,11 +159,12 @@ impl Notify {
         let mail =
             self.write(&due, actor).map_err(|error| StreamError::of("no mail could be written", &error))?;
         match self.send(&due.to, mail).await {
-            Ok(()) => Ok(self.store.note_mail(entry, Timestamp::now()).await?),
-            Err(error) => {
+            Ok(()) => Ok(self.store.note_mail(entry, None, Timestamp::now()).await?),
+            Err(Unsent::Never(code)) => Ok(self.store.note_mail(entry, Some(code), Timestamp::now()).await?),
+            Err(Unsent::Later(reason)) => {
                 // The next delivery need not wait for the lease to end.
                 self.store.return_mail(entry).await?;
-                Err(error)
+                Err(StreamError::new(&format!("the mail could not be sent: {reason}")))
             }
         }
     }
@@ -165,4 +192,19 @@ async fn handle(notify: &Notify, entry: AuditEntry) -> Result<(), StreamError> {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     serve_stream(handle).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_is_sent_again_and_no_address_is_kept() {
+        assert_eq!(Unsent::of(Some("MessageRejected")), Unsent::Never("MessageRejected"));
+        assert_eq!(Unsent::of(Some("BadRequestException")), Unsent::Never("BadRequestException"));
+        for code in ["TooManyRequestsException", "LimitExceededException", "SendingPausedException"] {
+            assert_eq!(Unsent::of(Some(code)), Unsent::Later(code.to_owned()));
+        }
+        assert!(matches!(Unsent::of(None), Unsent::Later(_)));
+    }
 }
