@@ -103,7 +103,7 @@ impl Store {
             match self.invite_once(&bucket, invite).await {
                 Err(PeopleError::SeatLimit { seats }) if !cleared => {
                     cleared = true;
-                    if self.clear_expired(&bucket.id, invite.actor, invite.now).await? == 0 {
+                    if !self.clear_expired(&bucket.id, invite.actor, invite.now).await? {
                         return Err(PeopleError::SeatLimit { seats });
                     }
                 }
@@ -254,26 +254,27 @@ impl Store {
             .await
     }
 
-    /// Clears the expired invitations of `bucket`, each by itself, and tells how many.
+    /// Clears the expired invitations of `bucket`, each by itself, and tells whether there were any:
+    /// then a seat may be free, whoever was first to clear them.
     async fn clear_expired(
         &self,
         bucket: &BucketId,
         actor: &UserId,
         now: Timestamp,
-    ) -> Result<usize, PeopleError> {
-        let mut cleared = 0;
+    ) -> Result<bool, PeopleError> {
+        let mut seen = false;
         for invitation in self.all_invitations(bucket).await? {
             if invitation.is_live(now) {
                 continue;
             }
+            seen = true;
             match self.clear_invitation(bucket, actor, &invitation.email, Needless::Expired, now).await {
-                Ok(()) => cleared += 1,
-                // Somebody cleared, renewed or removed it meanwhile.
-                Err(PeopleError::Changed) => {}
+                // Or somebody cleared, renewed or removed it meanwhile.
+                Ok(()) | Err(PeopleError::Changed) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(cleared)
+        Ok(seen)
     }
 
     async fn clear_invitation(

@@ -9,7 +9,8 @@
 //! write to) is noted as refused, with SES's code: those behind it do not wait for it.
 //!
 //! A mail is sent under a lease on its audit row, and noted there: a record that is delivered again
-//! sends nothing again. Only a crash between the sending and the note can, once the lease is over.
+//! sends nothing again. A second mail goes out only where sending and noting fall apart: a crash or a
+//! failure between them, or an answer of SES that is lost.
 
 mod mail;
 
@@ -147,6 +148,11 @@ impl Notify {
 
     async fn mail(&self, entry: &AuditEntry) -> Result<(), StreamError> {
         let Some(due) = self.due(entry).await? else { return Ok(()) };
+        let actor = self.store.member(&entry.bucket_id, &entry.actor_id).await?;
+        let actor = actor.as_ref().map_or("Somebody", |actor| actor.username.as_str());
+        let mail =
+            self.write(&due, actor).map_err(|error| StreamError::of("no mail could be written", &error))?;
+        // Last before sending: whatever fails earlier leaves no lease that the next delivery must wait for.
         match self.store.lease_mail(entry, Timestamp::now()).await? {
             Lease::Granted => {}
             Lease::Sent => return Ok(()),
@@ -154,10 +160,6 @@ impl Notify {
                 return Err(StreamError::new("another delivery of this record is sending the mail"));
             }
         }
-        let actor = self.store.member(&entry.bucket_id, &entry.actor_id).await?;
-        let actor = actor.as_ref().map_or("Somebody", |actor| actor.username.as_str());
-        let mail =
-            self.write(&due, actor).map_err(|error| StreamError::of("no mail could be written", &error))?;
         match self.send(&due.to, mail).await {
             Ok(()) => Ok(self.store.note_mail(entry, None, Timestamp::now()).await?),
             Err(Unsent::Never(code)) => Ok(self.store.note_mail(entry, Some(code), Timestamp::now()).await?),
