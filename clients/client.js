@@ -5,6 +5,7 @@
 const assert = require('node:assert/strict')
 const { randomUUID } = require('node:crypto')
 const { subscribe } = require('node:diagnostics_channel')
+const http = require('node:http')
 const path = require('node:path')
 const { setTimeout: sleep } = require('node:timers/promises')
 
@@ -138,13 +139,46 @@ function lines (entries) {
   return entries.map(({ line, status }) => `${line} ${status}`)
 }
 
+/** An access token of who has the address `email`, got without a client. */
+async function getToken (origin, email) {
+  const body = { client_id: CLIENT_ID, refresh_token: email, grant_type: 'refresh_token' }
+  const { status, data } = await raw(origin, 'POST', '/api/oauth/token', {}, body)
+  assert.equal(status, 200, `POST /api/oauth/token: ${JSON.stringify(data)}`)
+  return data.access_token
+}
+
+/** Sends a request without a client, its target to the letter as given. */
+function raw (origin, method, target, headers, body) {
+  const { hostname, port } = new URL(origin)
+  const payload = JSON.stringify(body)
+  const about = payload && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) }
+  const options = { method, hostname, port, path: target, headers: { ...about, ...headers } }
+  const exchange = new Promise((resolve, reject) => {
+    const request = http.request(options, response => {
+      let text = ''
+      response.setEncoding('utf8')
+      response.on('data', chunk => { text += chunk })
+      response.on('error', reject)
+      response.on('end', () => {
+        const isJson = /\bjson\b/.test(response.headers['content-type'])
+        resolve({ status: response.statusCode, headers: response.headers, data: isJson ? JSON.parse(text) : text })
+      })
+    })
+    request.on('error', reject)
+    request.end(payload)
+  })
+  return within(CALL_MS, exchange, `${method} ${target}`)
+}
+
 module.exports = {
   CLIENT_ID,
   VERSIONS,
   answer,
   assertProblem,
+  getToken,
   lines,
   newClient,
+  raw,
   refusal,
   sent,
   uniqueEmail,

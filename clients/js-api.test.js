@@ -3,11 +3,11 @@
 // Drives the published versions of @pm2/js-api, unmodified, against the running stack.
 
 const assert = require('node:assert/strict')
-const http = require('node:http')
 const { after, before, describe, it } = require('node:test')
 
 const {
-  CLIENT_ID, VERSIONS, answer, assertProblem, lines, newClient, refusal, sent, uniqueEmail, unresolved, until, within
+  CLIENT_ID, VERSIONS, answer, assertProblem, getToken, lines, newClient, raw: rawTo, refusal, sent, uniqueEmail,
+  unresolved, until, within
 } = require('./client')
 const { people } = require('./people')
 const { start } = require('./stack')
@@ -519,6 +519,15 @@ describe('on the wire', () => {
       ['GET', `/api/bucket/${UNKNOWN_ID}/current_role`],
       ['PUT', `/api/bucket/${UNKNOWN_ID}`],
       ['DELETE', `/api/bucket/${UNKNOWN_ID}`],
+      ['POST', `/api/bucket/${UNKNOWN_ID}/add_user`],
+      ['DELETE', `/api/bucket/${UNKNOWN_ID}/invitation`],
+      ['GET', `/api/bucket/${UNKNOWN_ID}/users_authorized`],
+      ['POST', `/api/bucket/${UNKNOWN_ID}/remove_user`],
+      ['POST', `/api/bucket/${UNKNOWN_ID}/promote_user`],
+      ['POST', `/api/bucket/${UNKNOWN_ID}/transfer_ownership`],
+      ['POST', `/api/bucket/${UNKNOWN_ID}/manage_notif`],
+      ['PUT', `/api/bucket/${UNKNOWN_ID}/user_options`],
+      ['PUT', `/api/bucket/${UNKNOWN_ID}/feedback`],
       ['GET', '/api/users/isLogged']
     ]) {
       const { status, headers } = await raw('OPTIONS', path, {
@@ -580,32 +589,11 @@ describe('on the wire', () => {
 })
 
 /** An access token of somebody new, got without a client. */
-async function rawToken () {
-  const body = { client_id: CLIENT_ID, refresh_token: uniqueEmail('raw'), grant_type: 'refresh_token' }
-  const { status, data } = await raw('POST', '/api/oauth/token', {}, body)
-  assert.equal(status, 200, `POST /api/oauth/token: ${JSON.stringify(data)}`)
-  return data.access_token
+function rawToken () {
+  return getToken(stack.origin, uniqueEmail('raw'))
 }
 
-/** Sends a request without a client, its target to the letter as given. */
-function raw (method, target, headers, body) {
-  const { hostname, port } = new URL(stack.origin)
-  const payload = JSON.stringify(body)
-  const about = payload && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) }
-  const options = { method, hostname, port, path: target, headers: { ...about, ...headers } }
-  const exchange = new Promise((resolve, reject) => {
-    const request = http.request(options, response => {
-      let text = ''
-      response.setEncoding('utf8')
-      response.on('data', chunk => { text += chunk })
-      response.on('error', reject)
-      response.on('end', () => {
-        const isJson = /\bjson\b/.test(response.headers['content-type'])
-        resolve({ status: response.statusCode, headers: response.headers, data: isJson ? JSON.parse(text) : text })
-      })
-    })
-    request.on('error', reject)
-    request.end(payload)
-  })
-  return within(20_000, exchange, `${method} ${target}`)
+/** Sends a request to the stack without a client. */
+function raw (...request) {
+  return rawTo(stack.origin, ...request)
 }
