@@ -37,6 +37,7 @@ mod send_feedback;
 mod set_notification_state;
 mod set_user_role;
 mod sight;
+mod stripe;
 mod transfer_ownership;
 mod update;
 mod update_user_options;
