@@ -48,7 +48,7 @@ mod webhooks;
 
 use std::{env, sync::Arc, thread};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use front::Front;
@@ -216,7 +216,7 @@ impl StripeRig {
     pub(crate) fn show(&self, id: &str, fields: Value) {
         let Value::Object(fields) = fields else { panic!("not fields: {fields}") };
         let mut shown = self.front.shown.lock().unwrap();
-        shown.entry(id.to_owned()).or_insert_with(Map::new).extend(fields);
+        shown.entry(id.to_owned()).or_default().extend(fields);
     }
 
     /// Shows an object as it is again.

@@ -11,7 +11,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    fn new(status: u16, error: Value) -> Self {
+    fn new(status: u16, error: &Value) -> Self {
         Self { status, body: json!({ "error": error }) }
     }
 
@@ -21,7 +21,7 @@ impl Refusal {
         if let Some(param) = param {
             error["param"] = json!(param);
         }
-        Self::new(400, error)
+        Self::new(400, &error)
     }
 
     /// The same, with one of Stripe's error codes.
@@ -46,7 +46,7 @@ impl Refusal {
     pub(super) fn card_declined() -> Self {
         Self::new(
             402,
-            json!({
+            &json!({
                 "type": "card_error", "code": "card_declined", "decline_code": "generic_decline",
                 "message": "Your card was declined.",
                 "doc_url": "https://docs.stripe.com/error-codes/card-declined",
@@ -56,7 +56,7 @@ impl Refusal {
 
     /// Not authenticated.
     pub(super) fn unauthorized() -> Self {
-        Self::new(401, json!({ "type": "invalid_request_error", "message": "Invalid API Key provided" }))
+        Self::new(401, &json!({ "type": "invalid_request_error", "message": "Invalid API Key provided" }))
     }
 
     /// What Stripe's own failures look like.
@@ -68,7 +68,7 @@ impl Refusal {
             500.. => json!({ "type": "api_error", "message": "An unknown error occurred" }),
             _ => json!({ "type": "invalid_request_error", "message": "Made up by the test" }),
         };
-        Self::new(status, error)
+        Self::new(status, &error)
     }
 
     /// The key is of another request.
@@ -77,7 +77,7 @@ impl Refusal {
             "Keys for idempotent requests can only be used with the same parameters they were first used \
              with. Try using a key other than '{key}' if you meant to execute a different request."
         );
-        Self::new(400, json!({ "type": "idempotency_error", "message": message }))
+        Self::new(400, &json!({ "type": "idempotency_error", "message": message }))
     }
 
     /// The first request with the key is still at work.
@@ -166,7 +166,7 @@ pub(super) fn price(plan: &Value) -> Value {
         "product": plan["product"],
         "recurring": {
             "interval": plan["interval"], "interval_count": plan["interval_count"], "meter": null,
-            "trial_period_days": null, "usage_type": "licensed",
+            "usage_type": "licensed",
         },
         "tax_behavior": "unspecified", "tiers_mode": null, "transform_quantity": null, "type": "recurring",
         "unit_amount": plan["amount"], "unit_amount_decimal": plan["amount"].to_string(),

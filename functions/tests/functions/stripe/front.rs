@@ -75,23 +75,21 @@ struct Came {
 }
 
 impl Came {
-    async fn read(request: Request<Incoming>) -> Self {
+    async fn read(request: Request<Incoming>) -> Result<Self, hyper::Error> {
         let (parts, body) = request.into_parts();
-        // A client that breaks off in the middle of a body has sent what it has sent.
-        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-        let body = String::from_utf8_lossy(&body).into_owned();
+        let body = String::from_utf8_lossy(&body.collect().await?.to_bytes()).into_owned();
         let mut fields = Fields::new();
         for encoded in [parts.uri.query().unwrap_or_default(), &body] {
             fields.extend(form_urlencoded::parse(encoded.as_bytes()).into_owned());
         }
-        Self {
+        Ok(Self {
             method: parts.method.to_string(),
             uri: parts.uri.to_string(),
             path: parts.uri.path().to_owned(),
             fields,
             headers: parts.headers,
             body,
-        }
+        })
     }
 
     fn header(&self, name: &str) -> Option<&str> {
@@ -167,7 +165,8 @@ impl Front {
     }
 
     async fn receive(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Closed> {
-        let came = Came::read(request).await;
+        // Broken off in the middle, it asks for nothing.
+        let Ok(came) = Came::read(request).await else { return Err(Closed) };
         if came.path == DELIVERIES {
             self.deliver_on(&came.body).await;
             return Ok(Response::new(Full::default()));
@@ -307,9 +306,10 @@ impl Front {
         let reason = said.split_once(" failed: ").map_or(said, |(_, reason)| reason);
         let verdict = format!("{} {}: {reason} in {:?}", came.method, came.path, came.fields);
         self.state.lock().unwrap().verdicts.push(verdict);
-        Some(match reason.contains("additional properties") {
-            true => Refusal::coded(400, "parameter_unknown", None, "Received unknown parameter"),
-            false => Refusal::invalid(None, reason),
+        Some(if reason.contains("additional properties") {
+            Refusal::coded(400, "parameter_unknown", None, "Received unknown parameter")
+        } else {
+            Refusal::invalid(None, reason)
         })
     }
 

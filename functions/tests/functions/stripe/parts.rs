@@ -16,14 +16,14 @@ use std::{
 /// What localstripe is installed from: pinned, with the hashes of all it needs.
 const REQUIREMENTS: &str = include_str!("../../stripe-parts/requirements.txt");
 const REQUIREMENTS_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stripe-parts/requirements.txt");
-const SERVE: &str = include_str!("../../stripe-parts/serve.py");
+const SERVE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stripe-parts/serve.py");
 const STRIPE_MOCK_VERSION: &str = "v0.203.0";
 
 /// Runs a command until standard input ends, which the test's process holds open.
 const WHILE_THE_TEST_RUNS: &str = r#""$@" & exec >/dev/null; cat; kill $!"#;
 
 /// How long a part may take to listen, on a machine that does much else.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// Says something that must be read even when a test passes: libtest swallows what macros print.
 pub(super) fn say(text: &str) {
@@ -41,9 +41,9 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts a part that says on standard output where it listens, after `announces`.
-    fn start(mut command: Command, announces: &'static str) -> Result<Self, String> {
+    fn start(mut command: Command, name: &str, announces: &'static str) -> Result<Self, String> {
         let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut child = started.map_err(|error| format!("cannot start {command:?}: {error}"))?;
+        let mut child = started.map_err(|error| format!("{name} does not start: {command:?}: {error}"))?;
         let output = BufReader::new(child.stdout.take().unwrap());
         let (sender, receiver) = mpsc::channel();
         // Reads on to the end: a part that nobody reads stops at a full pipe.
@@ -54,14 +54,12 @@ impl Process {
                 }
             }
         });
-        match receiver.recv_timeout(START) {
-            Ok(origin) => Ok(Self { child, origin }),
-            Err(_) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(format!("{command:?} does not listen"))
-            }
+        if let Ok(origin) = receiver.recv_timeout(START) {
+            return Ok(Self { child, origin });
         }
+        let _ = child.kill();
+        let _ = child.wait();
+        Err(format!("{name} does not listen: {command:?}"))
     }
 }
 
@@ -87,8 +85,8 @@ pub(super) fn localstripe() -> Result<Process, String> {
         .map(|folder| folder.join("bin/python")),
     });
     let mut command = Command::new(python.as_ref()?);
-    command.args(["-c", SERVE]);
-    Process::start(command, "listening at ")
+    command.arg(SERVE);
+    Process::start(command, "localstripe", "listening at ")
 }
 
 /// Where the process's one stripe-mock listens, or why there is none.
@@ -109,7 +107,7 @@ pub(super) fn stripe_mock() -> Result<&'static str, &'static str> {
         command.args(["-c", WHILE_THE_TEST_RUNS, "sh"]).arg(binary);
         // It always listens for HTTPS too, on every interface unless told.
         command.args(["-http-addr", "127.0.0.1:0", "-https-addr", "127.0.0.1:0"]);
-        Process::start(command, "Listening for HTTP at address: ")
+        Process::start(command, "stripe-mock", "Listening for HTTP at address: ")
     });
     running.as_ref().map(|process| process.origin.as_str()).map_err(String::as_str)
 }

@@ -269,14 +269,15 @@ impl Played {
 
     async fn prices(&mut self, left: &mut Parameters) -> Result<Value, Refusal> {
         let keys = left.take_list("lookup_keys");
-        let (active, currency) = (left.take("active"), left.take("currency"));
+        let active = left.take("active").map(|active| active == "true");
+        let currency = left.take("currency");
         // All that there are.
         let recurring = left.take("type").is_none_or(|kind| kind == "recurring");
         let plans = self.all("/v1/plans", &[]).await?;
         let prices = plans.iter().rev().map(|plan| self.price_of(plan)).filter(|price| {
             recurring
                 && (keys.is_empty() || keys.iter().any(|key| price["lookup_key"] == key.as_str()))
-                && active.as_ref().is_none_or(|active| price["active"].to_string() == *active)
+                && active.is_none_or(|active| price["active"] == active)
                 && currency.as_ref().is_none_or(|currency| price["currency"] == currency.as_str())
         });
         Ok(Self::page("/v1/prices", left, prices.collect()))
@@ -490,7 +491,7 @@ impl Played {
         let param = "discounts[0][coupon]";
         let Some(id) = left.take(param) else { return Ok(None) };
         let coupon = self.get(&format!("/v1/coupons/{id}")).await;
-        coupon.map(Some).map_err(|_| Refusal::no_such("coupon", &id, param))
+        coupon.ok().map(Some).ok_or_else(|| Refusal::no_such("coupon", &id, param))
     }
 
     /// When a trial ends that a request asks for.
@@ -788,8 +789,9 @@ impl Played {
             filter.push(("customer", id.as_str()));
         }
         if let Some(id) = &subscription {
-            let known = self.raw_subscription(id).await;
-            known.map_err(|_| Refusal::no_such("subscription", id, "subscription"))?;
+            if self.raw_subscription(id).await.is_err() {
+                return Err(Refusal::no_such("subscription", id, "subscription"));
+            }
             filter.push(("subscription", id.as_str()));
         }
         let mut all = self.all_invoices(&filter).await?;

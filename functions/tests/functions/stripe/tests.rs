@@ -106,13 +106,17 @@ async fn a_key_gives_its_first_answer_again_and_nothing_else() {
     let again = ask("/v1/customers", &declined, "two").await;
     assert_eq!((again.status, &again.headers["idempotent-replayed"]), (402, &"true".parse().unwrap()));
 
-    // What never reached Stripe is not, nor is what it refused to begin.
+    // What never reached Stripe is not.
     rig.fails("POST", "/v1/customers", Fault::Status(500), 1);
     assert_eq!(ask("/v1/customers", "email=c@example.com", "three").await.status, 500);
     ask("/v1/customers", "email=c@example.com", "three").await.ok();
-    assert_eq!(ask("/v1/customers", "mail=d@example.com", "four").await.status, 400);
-    ask("/v1/customers", "email=d@example.com", "four").await.ok();
-    rig.verdicts();
+
+    // Nor is what Stripe refused to begin.
+    if rig.front.is_judged() {
+        assert_eq!(ask("/v1/customers", "mail=d@example.com", "four").await.status, 400);
+        ask("/v1/customers", "email=d@example.com", "four").await.ok();
+        assert_eq!(rig.verdicts().len(), 1);
+    }
 }
 
 #[tokio::test]
@@ -345,22 +349,22 @@ async fn each_fault_does_what_it_says() {
     let ask = async || timeout(IN_VAIN * 10, send(&rig, "POST", "/v1/customers", "name=A", None)).await;
 
     for (fault, answered, arrives) in [
-        (Fault::Status(503), Some(Ok(503)), false),
+        (Fault::Status(503), Some(Some(503)), false),
         (Fault::Silence, None, false),
         (Fault::LostAnswer, None, true),
-        (Fault::Closed, Some(Err(())), false),
-        (Fault::ClosedAfter, Some(Err(())), true),
+        (Fault::Closed, Some(None), false),
+        (Fault::ClosedAfter, Some(None), true),
     ] {
         let before = there().await;
         rig.fails("POST", "/v1/cust", fault, 1);
 
-        let outcome = ask().await.ok().map(|sent| sent.map(|answer| answer.status).map_err(|_| ()));
+        let outcome = ask().await.ok().map(|sent| sent.ok().map(|answer| answer.status));
 
         assert_eq!(outcome, answered, "{fault:?}");
         assert_eq!(there().await - before, usize::from(arrives), "{fault:?}");
         let sent = rig.requests().into_iter().rfind(|sent| sent.method == "POST").unwrap();
         assert_eq!((sent.path.as_str(), sent.fields["name"].as_str()), ("/v1/customers", "A"));
-        assert_eq!(sent.status, answered.and_then(Result::ok), "{fault:?}");
+        assert_eq!(sent.status, answered.flatten(), "{fault:?}");
     }
     // Each was for one request.
     assert_eq!(ask().await.unwrap().unwrap().status, 200);

@@ -1,6 +1,9 @@
 //! Events as Stripe delivers them.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    fmt::Write,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use aws_lc_rs::hmac;
 use serde_json::{Value, json};
@@ -27,6 +30,9 @@ pub(super) fn event(kind: &str, object: &Value) -> String {
 pub(crate) fn sign(payload: &str, secret: &str, timestamp_seconds: i64) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let tag = hmac::sign(&key, format!("{timestamp_seconds}.{payload}").as_bytes());
-    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("t={timestamp_seconds},v1={hex}")
+    let mut signature = format!("t={timestamp_seconds},v1=");
+    for byte in tag.as_ref() {
+        write!(signature, "{byte:02x}").unwrap();
+    }
+    signature
 }
