@@ -13,6 +13,7 @@ pub mod identity;
 mod ids;
 mod lambda;
 mod mail;
+mod secrets;
 mod stack;
 mod stream;
 pub mod template;

@@ -1,6 +1,7 @@
 //! `bucket-api`: builds the functions and runs them on this machine, or gets a token from a stack that
 //! runs.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,9 @@ use local::functions::{self, BuildError};
 use local::identity::{self, RequestTokenError};
 use local::template::Route;
 use local::{Data, Options, Stack, StartError};
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use url::Url;
 
 /// The backend on this machine: API, database, sign-in and outbox, with nothing else installed.
 ///
@@ -38,6 +41,11 @@ struct Arguments {
     /// Values of template parameters. Example: --parameter-overrides BucketsPerOwner=2 OidcTrustEmail=true
     #[arg(long, value_name = "NAME=VALUE", num_args = 1.., value_parser = name_and_value)]
     parameter_overrides: Vec<(String, String)>,
+
+    /// Take money through Stripe, with the keys in `STRIPE_SECRET_KEY` and `STRIPE_WEBHOOK_SECRET`; without
+    /// it, plans are switched freely. Example: --stripe <https://api.stripe.com>
+    #[arg(long, value_name = "URL", value_parser = http_url)]
+    stripe: Option<Url>,
 }
 
 #[derive(Subcommand)]
@@ -63,6 +71,9 @@ enum Command {
 
 const DEFAULT_PORT: u16 = 3000;
 
+/// The name under which Secrets Manager has Stripe's keys here.
+const STRIPE_SECRET: &str = "bucket-api-stripe";
+
 /// The request that the greeting suggests, if the template has the route.
 const TRY_ROUTE: (&str, &str) = ("POST", "/api/bucket/create_classic");
 const TRY_BODY: &str = r#"{"name":"My servers"}"#;
@@ -78,6 +89,8 @@ enum Failure {
     NotRunning { port: u16, option: String },
     #[error(transparent)]
     Token(RequestTokenError),
+    #[error("{url} wants keys: set {missing} in the environment")]
+    StripeKey { url: Url, missing: &'static str },
     #[error("cannot wait for signals: {0}")]
     Signal(io::Error),
 }
@@ -117,7 +130,7 @@ async fn token(email: &str, ttl: Option<i32>, unverified: bool, port: u16) -> Re
 
 /// Builds the functions and runs them until Ctrl-C or SIGTERM.
 async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { command: _, port, memory, data, parameter_overrides } = arguments;
+    let Arguments { command: _, port, memory, data, parameter_overrides, stripe } = arguments;
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
 
     // First what fails at once, and only then the build.
@@ -134,8 +147,15 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         data: data.clone(),
         port,
         parameters: parameter_overrides.into_iter().collect(),
+        secrets: BTreeMap::new(),
         logs: Arc::new(|function, line| tell(&format!("{function} | {line}"))),
     };
+    if let Some(url) = &stripe {
+        let keys = stripe_keys(url, |name| env::var(name).ok())?;
+        options.secrets.insert(STRIPE_SECRET.to_owned(), keys);
+        options.parameters.insert("StripeSecretName".to_owned(), STRIPE_SECRET.to_owned());
+        options.parameters.insert("StripeUrl".to_owned(), url.as_str().trim_end_matches('/').to_owned());
+    }
     let template = options.read_template(&listener)?;
     let names: Vec<_> = template.functions.iter().map(|function| &*function.name).collect();
     options.binaries = functions::build(workspace, &names, &tell)?;
@@ -175,6 +195,13 @@ fn greeting(stack: &Stack, data: &Data, port: u16) -> String {
         format!("  Data    {data}"),
     ];
     let template = stack.template();
+    match template.parameters.get("StripeUrl").map(String::as_str) {
+        None => {}
+        Some("") => {
+            lines.push("  Stripe  none: plans are switched freely (--stripe URL takes money)".to_owned());
+        }
+        Some(url) => lines.push(format!("  Stripe  {url}")),
+    }
     // With a provider of one's own, this one's tokens are good for nothing.
     let local_provider =
         template.parameters.get("OidcIssuer").is_none_or(|issuer| issuer == stack.identity().issuer());
@@ -211,6 +238,28 @@ fn shell_quoted(text: &str) -> String {
     }
 }
 
+/// The secret with the keys for Stripe at `url`. What plays Stripe on this machine takes any.
+fn stripe_keys(url: &Url, variable: impl Fn(&str) -> Option<String>) -> Result<String, Failure> {
+    let is_played = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    let key = |name: &'static str, played: &str| match variable(name).filter(|value| !value.is_empty()) {
+        Some(value) => Ok(value),
+        None if is_played => Ok(played.to_owned()),
+        None => Err(Failure::StripeKey { url: url.clone(), missing: name }),
+    };
+    let keys = json!({
+        "secret_key": key("STRIPE_SECRET_KEY", "sk_test_local")?,
+        "webhook_secret": key("STRIPE_WEBHOOK_SECRET", "whsec_local")?,
+    });
+    Ok(keys.to_string())
+}
+
+/// Parses an http or https URL.
+fn http_url(argument: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(argument).ok();
+    url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        .ok_or("write an http or https URL")
+}
+
 /// Parses `Name=Value`.
 fn name_and_value(argument: &str) -> Result<(String, String), &'static str> {
     match argument.split_once('=') {
@@ -245,6 +294,27 @@ mod tests {
         assert_eq!(name_and_value("A="), Ok(("A".to_owned(), String::new())));
         assert!(name_and_value("A").is_err());
         assert!(name_and_value("=b").is_err());
+    }
+
+    #[test]
+    fn stripe_itself_wants_keys_and_what_plays_it_takes_any() {
+        let none = |_: &str| None;
+        let both = |name: &str| Some(format!("{name}!"));
+        let url = |url| http_url(url).unwrap();
+
+        assert_eq!(
+            stripe_keys(&url("http://127.0.0.1:12111"), none).unwrap(),
+            r#"{"secret_key":"sk_test_local","webhook_secret":"whsec_local"}"#
+        );
+        assert_eq!(
+            stripe_keys(&url("https://api.stripe.com"), both).unwrap(),
+            r#"{"secret_key":"STRIPE_SECRET_KEY!","webhook_secret":"STRIPE_WEBHOOK_SECRET!"}"#
+        );
+        assert_eq!(
+            stripe_keys(&url("https://api.stripe.com"), none).unwrap_err().to_string(),
+            "https://api.stripe.com/ wants keys: set STRIPE_SECRET_KEY in the environment"
+        );
+        assert!(http_url("api.stripe.com").is_err());
     }
 
     #[test]

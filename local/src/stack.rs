@@ -21,6 +21,7 @@ use crate::http::{self, Server};
 use crate::identity::{self, Identity, IdentityError};
 use crate::lambda::{InvokeError, Lambda, Limits};
 use crate::mail::{self, MailError, Outbox};
+use crate::secrets::Secrets;
 use crate::stream::{StreamError, Triggers};
 use crate::template::{Source, Template, TemplateError};
 
@@ -41,6 +42,8 @@ pub struct Options {
     pub port: u16,
     /// Values of template parameters by name.
     pub parameters: BTreeMap<String, String>,
+    /// What Secrets Manager knows, by name.
+    pub secrets: BTreeMap<String, String>,
     /// Takes the functions' logs.
     pub logs: LogSink,
 }
@@ -71,8 +74,8 @@ impl Options {
 
 impl std::fmt::Debug for Options {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { template, binaries, data, port, parameters: _, logs: _ } = self;
-        // Parameters may be secrets.
+        let Self { template, binaries, data, port, parameters: _, secrets: _, logs: _ } = self;
+        // Parameters may be secrets too.
         formatter
             .debug_struct("Options")
             .field("template", template)
@@ -201,7 +204,7 @@ impl Stack {
         listener.set_nonblocking(true).map_err(StartError::Listen)?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Listen)?;
 
-        let Options { template: _, binaries, data, port: _, parameters: _, logs } = options;
+        let Options { template: _, binaries, data, port: _, parameters: _, secrets, logs } = options;
         let binaries = std::path::absolute(&binaries).unwrap_or(binaries);
         for function in &template.functions {
             let path = binaries.join(&function.name);
@@ -223,9 +226,11 @@ impl Stack {
         let database =
             Database::start(data.file("dynamodb.sqlite"), tables, database::SWEEP, lock.clone()).await?;
 
+        let secrets = Secrets::new(secrets);
         let environment = BTreeMap::from([
             ("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), database.endpoint().to_owned()),
             ("AWS_ENDPOINT_URL_SESV2".to_owned(), format!("{origin}{}", mail::ENDPOINT)),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER".to_owned(), format!("{origin}{}", secrets.endpoint())),
         ]);
         let lambda = Lambda::new(&template.functions, &binaries, &environment, &logs, Limits::default());
         let lambda = Arc::new(lambda);
@@ -244,7 +249,8 @@ impl Stack {
             .router()
             .route("/_local/health", get(health))
             .nest(identity::PATH, identity.router())
-            .merge(outbox.router());
+            .merge(outbox.router())
+            .merge(secrets.router());
         let server = Server::spawn(listener, router);
 
         Ok(Self {

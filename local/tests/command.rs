@@ -25,6 +25,7 @@ async fn stack() -> Stack {
         data: Data::Memory,
         port: 0,
         parameters: std::collections::BTreeMap::new(),
+        secrets: std::collections::BTreeMap::new(),
         logs: Arc::new(|_, _| {}),
     };
     Stack::start(options).await.unwrap()

@@ -50,7 +50,7 @@ impl Context for App {
     async fn start() -> Result<Self, StartError> {
         let config = Config::from_environment()?;
         let identity = IdentityProvider::new(&config);
-        let store = Store::new(&aws_config().await?, config.table_name.clone());
+        let store = Store::new(&aws_config().await?, &config);
         // What opens during INIT is free of charge and of waiting.
         tokio::join!(store.connect(), identity.prepare());
         Ok(Self { store, config, identity })
@@ -175,7 +175,7 @@ impl App {
     /// `bucket` as `member` sees it, reached by `request`.
     #[must_use]
     pub fn view<'a>(&self, bucket: &'a Bucket, member: &'a Member, request: &Request) -> BucketView<'a> {
-        BucketView::new(bucket, member, &self.origin(request))
+        BucketView::new(bucket, member, &self.origin(request), self.now())
     }
 
     /// Where clients reach this API. The published clients send a bucket's requests to the origin

@@ -3,18 +3,17 @@
 mod keys;
 mod provider;
 mod token;
-mod web;
 
 use std::fmt;
 
 use crate::{
     domain::{Email, UserId, Username},
     http::Request,
+    web::WebError,
 };
 
 pub use provider::{IdentityProvider, Tokens};
 pub use token::TokenError;
-pub use web::WebError;
 
 /// Why a caller is not known.
 #[derive(Debug, thiserror::Error)]

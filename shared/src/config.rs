@@ -3,6 +3,8 @@
 use jsonwebtoken::jwk::JwkSet;
 use url::Url;
 
+use crate::domain::{Plans, PlansError};
+
 /// What a deployment may set. `template.yaml` sets each variable from the parameter of its name.
 #[derive(Debug)]
 pub struct Config {
@@ -24,6 +26,8 @@ pub struct Config {
     pub buckets_per_owner: u32,
     /// `INVITATION_DAYS`: how many days an invitation can be taken up.
     pub invitation_days: u32,
+    /// `PLANS`: the plans, as JSON; without it, those of `plans.json`.
+    pub plans: Plans,
 }
 
 /// A variable that the functions cannot start with.
@@ -42,6 +46,9 @@ pub enum ConfigError {
         /// What it is.
         value: String,
     },
+    /// `PLANS` cannot be used, or `plans.json` cannot.
+    #[error("the plans in the environment variable PLANS, or else the built-in ones, cannot be used: {0}")]
+    Plans(#[from] PlansError),
 }
 
 /// What is empty counts as not set: a template's parameter cannot be absent.
@@ -100,6 +107,7 @@ impl Config {
                 .transpose()?,
             buckets_per_owner: count("BUCKETS_PER_OWNER", required("BUCKETS_PER_OWNER")?)?,
             invitation_days: count("INVITATION_DAYS", required("INVITATION_DAYS")?)?,
+            plans: optional("PLANS").map_or_else(Plans::built_in, |json| Plans::from_json(&json))?,
         })
     }
 }
@@ -173,6 +181,7 @@ mod tests {
             ("BUCKETS_PER_OWNER", "0", "BUCKETS_PER_OWNER must be a whole number from 1, but is `0`"),
             ("BUCKETS_PER_OWNER", "", "BUCKETS_PER_OWNER is not set"),
             ("INVITATION_DAYS", "a week", "INVITATION_DAYS must be a whole number from 1, but is `a week`"),
+            ("PLANS", "{}", "PLANS, or else the built-in ones, cannot be used: the plan `free` is missing"),
         ] {
             let error = read(&[(name, value)]).unwrap_err();
             assert!(error.contains(message), "{error}");

@@ -13,9 +13,11 @@ pub mod http;
 mod runtime;
 pub mod store;
 mod stream;
+mod web;
 
 pub use app::{Access, App, Sight, aws_config};
-pub use auth::{AuthError, Caller, IdentityProvider, Profile, TokenError, Tokens, WebError};
+pub use auth::{AuthError, Caller, IdentityProvider, Profile, TokenError, Tokens};
 pub use config::{Config, ConfigError};
-pub use runtime::{Context, StartError, serve};
+pub use runtime::{Context, StartError, serve, serve_deprecated};
 pub use stream::{StreamError, serve_stream};
+pub use web::{Web, WebAnswer, WebError};

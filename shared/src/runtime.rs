@@ -8,6 +8,7 @@ use std::{
 use lambda_http::{
     Body,
     aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse},
+    http::HeaderValue,
 };
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use tracing::Level;
@@ -18,6 +19,9 @@ use crate::{
     http::{Answer, Problem, Request},
     store::measured,
 };
+
+/// 18 July 2019, when the published client's reference marked the routes about plans as deprecated.
+static DEPRECATED_SINCE: HeaderValue = HeaderValue::from_static("@1563408000");
 
 /// Why a function cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +55,33 @@ where
     C: Context,
     H: AsyncFn(&C, &Request) -> Result<Answer, Problem>,
 {
+    Box::pin(run(handle, None)).await
+}
+
+/// As [`serve`], for a route that is deprecated: every answer says so (RFC 9745).
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_deprecated<C, H>(handle: H) -> Result<(), Error>
+where
+    C: Context,
+    H: AsyncFn(&C, &Request) -> Result<Answer, Problem>,
+{
+    Box::pin(run(handle, Some(&DEPRECATED_SINCE))).await
+}
+
+async fn run<C, H>(handle: H, deprecation: Option<&'static HeaderValue>) -> Result<(), Error>
+where
+    C: Context,
+    H: AsyncFn(&C, &Request) -> Result<Answer, Problem>,
+{
     log_as_json();
     let context = start::<C>().await;
-    let (context, handle) = (&context, &handle);
+    let (context, handle, deprecation) = (&context, &handle, &deprecation);
     let run = lambda_runtime::run(service_fn(async move |event: LambdaEvent<ApiGatewayV2httpRequest>| {
         let request = Request::from(event.payload);
-        Ok::<_, Infallible>(into_event(respond(handle, context, &request, &event.context).await))
+        let answer = respond(handle, context, &request, &event.context).await;
+        Ok::<_, Infallible>(into_event(deprecated(answer, *deprecation)))
     }));
     Box::pin(run).await
 }
@@ -125,6 +150,14 @@ fn time_for_work(invocation: &lambda_runtime::Context) -> Duration {
     const TIME_TO_ANSWER: Duration = Duration::from_millis(500);
     let left = invocation.deadline().duration_since(SystemTime::now()).unwrap_or_default();
     left.saturating_sub(TIME_TO_ANSWER)
+}
+
+/// `answer`, which says that its route is deprecated, if it is.
+fn deprecated(mut answer: Answer, since: Option<&'static HeaderValue>) -> Answer {
+    if let Some(since) = since {
+        answer.headers_mut().insert("deprecation", since.clone());
+    }
+    answer
 }
 
 /// The form in which a function answers API Gateway (payload format 2.0).

@@ -8,24 +8,30 @@ mod invitations;
 mod items;
 mod keys;
 mod members;
+mod plans;
 mod reads;
 #[cfg(test)]
 mod scripted;
+mod subscriptions;
 mod transaction;
 mod usage;
 mod users;
+
+use std::sync::Arc;
 
 use aws_sdk_dynamodb::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
 };
 
-use crate::cause::chain;
+use crate::{Config, cause::chain, domain::Plans};
 
 pub use audit::{Action, AuditEntry, Lease};
-pub use buckets::{CreateError, DeleteError, UpdateError};
+pub use buckets::{CHANGE_ATTEMPTS, CreateError, DeleteError, UpdateError, before_attempt};
 pub use invitations::Invite;
 pub use members::PeopleError;
+pub use plans::{PlanError, TrialError};
+pub use subscriptions::{Billing, BillingChange, BillingError, Kept, KeptSubscription, NewChange};
 pub use usage::{Usage, measured};
 pub use users::RegisterError;
 
@@ -34,6 +40,7 @@ pub use users::RegisterError;
 pub struct Store {
     client: Client,
     table: String,
+    plans: Arc<Plans>,
 }
 
 /// Why the table could not be read or written. A guard that refused is not among them: each method
@@ -56,10 +63,14 @@ pub enum StoreError {
 }
 
 impl Store {
-    /// A store over `table`, reached as `aws` says.
+    /// A store over the table of `config`, reached as `aws` says, in which its plans hold.
     #[must_use]
-    pub fn new(aws: &aws_config::SdkConfig, table: String) -> Self {
-        Self { client: Client::new(aws), table }
+    pub fn new(aws: &aws_config::SdkConfig, config: &Config) -> Self {
+        Self {
+            client: Client::new(aws),
+            table: config.table_name.clone(),
+            plans: Arc::new(config.plans.clone()),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use axum::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
 use local::{Data, Options, Stack};
 use serde_json::{Value, json};
-use shared::store::Store;
+use shared::{Config, domain::Plans, store::Store};
 
 /// When the next token was issued: each later than the one before.
 static ISSUED_AT: AtomicU32 = AtomicU32::new(1_795_507_200);
@@ -42,6 +42,11 @@ impl Api {
 
     /// As deployed with these template parameters.
     pub(crate) async fn with_parameters(parameters: &[(&str, &str)]) -> Self {
+        Self::deployed(parameters, BTreeMap::new()).await
+    }
+
+    /// As deployed with these template parameters, and these secrets in Secrets Manager.
+    pub(crate) async fn deployed(parameters: &[(&str, &str)], secrets: BTreeMap<String, String>) -> Self {
         let logs = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&logs);
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -51,6 +56,7 @@ impl Api {
             data: Data::Memory,
             port: 0,
             parameters: parameters.iter().map(own).collect::<BTreeMap<_, _>>(),
+            secrets,
             logs: Arc::new(move |_, line| sink.lock().unwrap().push(line.to_owned())),
         };
         Self { stack: Stack::start(options).await.unwrap(), logs }
@@ -136,7 +142,23 @@ impl Api {
 
     /// The store over the API's table, for changes that rest on what is no longer so.
     pub(crate) fn store(&self) -> Store {
-        Store::new(&self.aws(), self.stack.table_name().to_owned())
+        Store::new(&self.aws(), &self.config())
+    }
+
+    /// The configuration that a store needs.
+    pub(crate) fn config(&self) -> Config {
+        Config {
+            table_name: self.stack.table_name().to_owned(),
+            issuer: String::new(),
+            audience: String::new(),
+            client_id: String::new(),
+            key_set: None,
+            trust_email: false,
+            public_origin: None,
+            buckets_per_owner: 5,
+            invitation_days: 7,
+            plans: Plans::built_in().unwrap(),
+        }
     }
 
     /// Every row of the table, ordered by key; without the marks of mails, which come behind a change.

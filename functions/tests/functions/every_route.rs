@@ -3,10 +3,13 @@
 use local::template::Route;
 use serde_json::{Value, json};
 
-use super::api::Api;
+use super::{api::Api, get_subscription::subscription};
 
-/// The functions that ask for no token.
-const PUBLIC: [&str; 3] = ["misc_plans", "not_found", "oauth_token"];
+/// The functions that ask for no token; Stripe shows a signature.
+const PUBLIC: [&str; 4] = ["misc_plans", "not_found", "oauth_token", "stripe_webhook"];
+
+/// The functions that take no JSON of ours, though their methods could.
+const WITHOUT_BODY: [&str; 2] = ["claim_trial", "stripe_webhook"];
 
 struct Call {
     function: String,
@@ -20,7 +23,7 @@ impl Call {
     }
 
     fn takes_a_body(&self) -> bool {
-        matches!(self.method.as_str(), "POST" | "PUT")
+        matches!(self.method.as_str(), "POST" | "PUT") && !WITHOUT_BODY.contains(&self.function.as_str())
     }
 }
 
@@ -139,6 +142,7 @@ async fn get_and_delete_ignore_the_body_that_clients_send_along() {
     let api = Api::start().await;
     let owner = api.user("owner@example.com").await;
     let bucket = owner.creates_bucket("Servers").await;
+    api.put_row(&subscription(&bucket)).await;
     let authorization = format!("Bearer {}", owner.token);
 
     for call in calls(&api, bucket["_id"].as_str().unwrap()).iter().filter(|call| call.method == "GET") {
@@ -191,5 +195,30 @@ async fn pages_of_other_origins_may_call_and_see_errors_too() {
         assert_eq!(answer.headers["access-control-allow-origin"], "*");
         let exposed = answer.headers["access-control-expose-headers"].to_str().unwrap();
         assert!(exposed.contains("date") && answer.headers.contains_key("date"), "{exposed}");
+    }
+}
+
+/// The routes that the reference calls deprecated.
+const DEPRECATED: [&str; 4] = ["claim_trial", "get_subscription", "retrieve_charges", "upgrade"];
+
+#[tokio::test]
+async fn a_deprecated_route_says_so_in_answers_and_refusals() {
+    let api = Api::start().await;
+    let owner = api.user("owner@example.com").await;
+    let bucket = owner.creates_bucket("Servers").await;
+    api.put_row(&subscription(&bucket)).await;
+
+    for call in calls(&api, bucket["_id"].as_str().unwrap()) {
+        let body = Some("{\"plan\":\"free\"}").filter(|_| call.method != "GET");
+        for token in [Some(owner.token.as_str()), None] {
+            if call.function == "destroy" && token.is_some() {
+                continue;
+            }
+            let answer = api.send(&call.method, &call.path, token, body).await;
+
+            let deprecation = answer.headers.get("deprecation").map(|value| value.to_str().unwrap());
+            let expected = DEPRECATED.contains(&&*call.function).then_some("@1563408000");
+            assert_eq!(deprecation, expected, "{}: {}", call.function, answer.body);
+        }
     }
 }

@@ -82,7 +82,9 @@ async fn a_deletion_by_who_was_the_owner_is_refused() {
     let (bucket, owner) = read(&api).await;
     let rows = meanwhile(&api, "bucket", json!({ "owner_id": "0123456789abcdef01234567" })).await;
 
-    let outcome = api.store().delete_bucket(&bucket, &owner, Timestamp::now()).await;
+    let billing = api.store().billing(&bucket.id).await.unwrap();
+
+    let outcome = api.store().delete_bucket(&bucket, &billing, &owner, Timestamp::now()).await;
 
     assert!(matches!(outcome, Err(DeleteError::NotOwner)), "{outcome:?}");
     assert_eq!(api.rows().await, rows);

@@ -9,12 +9,14 @@
 )]
 
 mod api;
+mod claim_trial;
 mod contract;
 mod create;
 mod current_role;
 mod destroy;
 mod documented;
 mod every_route;
+mod get_subscription;
 mod guards;
 mod invariants;
 mod invite_user;
@@ -25,12 +27,15 @@ mod meanwhile;
 mod misc_plans;
 mod notify;
 mod oauth_token;
+mod paid;
 mod races;
 mod remove_invitation;
 mod remove_user;
 mod replay;
+mod replayed_stripe;
 mod retrieve;
 mod retrieve_all;
+mod retrieve_charges;
 mod retrieve_invitations;
 mod retrieve_users;
 mod send_feedback;
@@ -41,3 +46,4 @@ mod stripe;
 mod transfer_ownership;
 mod update;
 mod update_user_options;
+mod upgrade;

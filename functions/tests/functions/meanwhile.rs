@@ -182,7 +182,7 @@ impl Scene {
             })
         });
         let aws = self.api.aws().into_builder().http_client(client).build();
-        Store::new(&aws, self.api.stack.table_name().to_owned())
+        Store::new(&aws, &self.api.config())
     }
 
     /// Asserts that nothing has happened but the edits.
@@ -488,7 +488,7 @@ async fn a_transfer_rests_on_both_people() {
         ]
     };
     refused(1, cases, async |scene, store| {
-        store.transfer(scene.bucket.clone(), &scene.owner, &scene.member, 5, Timestamp::now()).await
+        store.transfer(&scene.bucket.id, &scene.owner, &scene.member, 5, false, Timestamp::now()).await
     })
     .await;
 }
@@ -498,8 +498,10 @@ async fn a_transfer_is_decided_anew_when_what_it_shows_changes() {
     let scene = Scene::set().await;
     let edits = scene.bucket_is(&json!({ "name": "Renamed", "version": 7 }));
     let store = scene.store(1, &edits);
-    let bucket =
-        store.transfer(scene.bucket.clone(), &scene.owner, &scene.member, 5, Timestamp::now()).await.unwrap();
+    let bucket = store
+        .transfer(&scene.bucket.id, &scene.owner, &scene.member, 5, false, Timestamp::now())
+        .await
+        .unwrap();
     assert_eq!((bucket.name.as_str(), bucket.version), ("Renamed", 8));
     assert_eq!(scene.api.store().bucket(&bucket.id).await.unwrap().unwrap(), bucket);
     invariants::hold(&scene.api).await;
@@ -508,8 +510,10 @@ async fn a_transfer_is_decided_anew_when_what_it_shows_changes() {
     let scene = Scene::set().await;
     let edits = scene.member_is(&scene.member, &json!({ "username": "renamed" }));
     let store = scene.store(1, &edits);
-    let bucket =
-        store.transfer(scene.bucket.clone(), &scene.owner, &scene.member, 5, Timestamp::now()).await.unwrap();
+    let bucket = store
+        .transfer(&scene.bucket.id, &scene.owner, &scene.member, 5, false, Timestamp::now())
+        .await
+        .unwrap();
     assert_eq!(bucket.owner_username.as_str(), "renamed");
 }
 
@@ -770,4 +774,18 @@ async fn memberships_follow_an_address_only_as_far_as_it_goes() {
     scene.store(1, &scene.gone(&scene.member)).settle(&moved, Timestamp::now()).await.unwrap();
     assert_eq!(scene.api.rows_of("member").await.len(), 2);
     invariants::hold(&scene.api).await;
+}
+
+/// What comes of an invitation to a bucket whose row is as `before` says, if `change` comes between its
+/// read and its write.
+pub(crate) async fn invited_while(before: &Value, change: &Value) -> Result<(), PeopleError> {
+    let scene = Scene::set().await;
+    let mut row = scene.row("bucket", "id", scene.bucket.id.as_str());
+    row.as_object_mut().unwrap().extend(before.as_object().unwrap().clone());
+    scene.api.put_row(&row).await;
+    let bucket = scene.api.store().bucket(&scene.bucket.id).await.unwrap().unwrap();
+    let edits = [Scene::changed(&row, change)];
+    let (address, now) = (email("new@example.com"), Timestamp::now());
+    let invite = Invite { actor: &scene.owner, email: &address, role: role("user"), lifetime: 7, now };
+    scene.store(1, &edits).invite(bucket, &invite).await
 }

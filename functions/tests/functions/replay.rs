@@ -5,6 +5,7 @@
 //! token, and an event without answer gets the one that it has now, to be read before it is committed.
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
 };
@@ -12,7 +13,11 @@ use std::{
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
-use super::api::{Api, workspace};
+use super::{
+    api::{Api, workspace},
+    replayed_stripe,
+    stripe::sign,
+};
 
 const ISSUER: &str = "https://identity.example.com";
 
@@ -28,6 +33,8 @@ fn people() -> Vec<(&'static str, Value)> {
         ("carol", verified("carol")),
         ("dave", verified("dave")),
         ("frank", verified("frank")),
+        ("grace", verified("grace")),
+        ("heidi", verified("heidi")),
         ("erin", json!({ "email": "erin@example.com", "email_verified": false })),
         ("mallory", verified("alice")),
         ("expired", expired),
@@ -72,6 +79,25 @@ impl Case {
         self.event.with_extension("answer.json")
     }
 
+    fn name(&self) -> &str {
+        self.event.file_stem().unwrap().to_str().unwrap()
+    }
+
+    /// The event, with what cannot be recorded: a signature is of now, and what is too long is not worth
+    /// keeping.
+    fn event(&self) -> Value {
+        let mut event = read(&self.event);
+        if let Some(body) = event["body"].as_str() {
+            event["body"] = body.replace("{{filler}}", &"x".repeat(512 * 1024)).into();
+        }
+        if event["headers"]["stripe-signature"] == "{{signature}}" {
+            let body = event["body"].as_str().unwrap();
+            let now = time::OffsetDateTime::now_utc().unix_timestamp();
+            event["headers"]["stripe-signature"] = sign(body, replayed_stripe::WEBHOOK_SECRET, now).into();
+        }
+        event
+    }
+
     pub(crate) fn recorded_answer(&self) -> Value {
         read(&self.answer())
     }
@@ -105,14 +131,21 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// The API as the event was recorded: the token route with the embedded provider, all others with
-/// the key of the events' tokens and the table of `events/table.json`.
-async fn api_for(function: &str) -> Api {
+/// the key of the events' tokens and the table of `events/table.json`; with an account at Stripe where
+/// the case's name begins with `paid_`.
+async fn api_for(case: &Case) -> Api {
     let origin = ("PublicOrigin", "https://api.example.com");
-    if function == "oauth_token" {
+    if case.function == "oauth_token" {
         return Api::with_parameters(&[origin]).await;
     }
     let key_set = key_set().to_string();
-    let api = Api::with_parameters(&[origin, ("OidcIssuer", ISSUER), ("OidcJwks", &key_set)]).await;
+    let mut parameters = vec![origin, ("OidcIssuer", ISSUER), ("OidcJwks", &key_set)];
+    let (url, mut secrets) = (replayed_stripe::start().await, BTreeMap::new());
+    if case.name().starts_with("paid_") {
+        parameters.extend([("StripeSecretName", replayed_stripe::SECRET_NAME), ("StripeUrl", &url)]);
+        secrets = replayed_stripe::secrets();
+    }
+    let api = Api::deployed(&parameters, secrets).await;
     for row in read(&workspace().join("events/table.json")).as_array().unwrap() {
         api.put_row(row).await;
     }
@@ -167,10 +200,10 @@ async fn every_recorded_event_is_answered_as_recorded() {
     let table = fs::read_to_string(workspace().join("events/table.json")).unwrap();
     let cases = cases();
     for case in &cases {
-        let api = api_for(&case.function).await;
-        let event = fs::read(&case.event).unwrap();
+        let api = api_for(case).await;
+        let event = case.event().to_string();
 
-        let answer = readable(&api.stack.invoke(&case.function, event).await.unwrap());
+        let answer = readable(&api.stack.invoke(&case.function, event.into_bytes()).await.unwrap());
 
         let answer = masked(&answer, &table);
         if updating() && !case.answer().exists() {

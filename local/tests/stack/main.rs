@@ -78,6 +78,7 @@ fn options(folder: &Path, lines: &Arc<Mutex<Vec<String>>>) -> Options {
         data: Data::Memory,
         port: 0,
         parameters: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         logs: Arc::new(move |function, line| lines.lock().unwrap().push(format!("{function} | {line}"))),
     }
 }

@@ -14,8 +14,8 @@ use tokio::sync::Mutex;
 use super::{
     AuthError,
     token::{KeyHint, TokenError},
-    web::WebError,
 };
+use crate::web::WebError;
 
 /// A token with an unknown key may be the first after a rotation, or junk: asking the provider this
 /// often finds the one in time, and keeps the other from becoming a flood of fetches.

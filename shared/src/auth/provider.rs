@@ -1,6 +1,9 @@
 //! The identity provider: any that speaks OpenID Connect.
 
-use std::{fmt, time::Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use jsonwebtoken::jwk::JwkSet;
 use serde::Deserialize;
@@ -11,13 +14,16 @@ use super::{
     AuthError, Caller, Profile, bearer_token,
     keys::KeySet,
     token::{self, PersonClaims, TokenError},
-    web::{Web, WebError},
 };
 use crate::{
     Config,
     domain::{Email, UserId, Username},
     http::Request,
+    web::{Web, WebError},
 };
+
+/// How long an answer of the provider may take.
+const TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What is read of the discovery document (OpenID Connect Discovery 3).
 #[derive(Clone, Debug, Deserialize)]
@@ -134,6 +140,7 @@ impl IdentityProvider {
                 &url,
                 &[("authorization", authorization.as_str()), ("accept", "application/json")],
                 String::new(),
+                TIMEOUT,
             )
             .await?;
         // RFC 6750 3.1: a token that was revoked, and one without the scope `openid`.
@@ -184,6 +191,7 @@ impl IdentityProvider {
                 &url,
                 &[("content-type", "application/x-www-form-urlencoded"), ("accept", "application/json")],
                 form,
+                TIMEOUT,
             )
             .await?;
         if answer.is_success() {
@@ -199,7 +207,7 @@ impl IdentityProvider {
 
     async fn fetch_keys(&self) -> Result<JwkSet, WebError> {
         let url = self.discovery().await?.jwks_uri;
-        self.web.send("GET", &url, &[("accept", "application/json")], String::new()).await?.json()
+        self.web.send("GET", &url, &[("accept", "application/json")], String::new(), TIMEOUT).await?.json()
     }
 
     /// The discovery document, fetched once: an endpoint that moves comes with new functions' starts.
@@ -209,8 +217,11 @@ impl IdentityProvider {
             return Ok(discovery.clone());
         }
         let url = discovery_url(&self.issuer);
-        let discovery: Discovery =
-            self.web.send("GET", &url, &[("accept", "application/json")], String::new()).await?.json()?;
+        let discovery: Discovery = self
+            .web
+            .send("GET", &url, &[("accept", "application/json")], String::new(), TIMEOUT)
+            .await?
+            .json()?;
         // OpenID Connect Discovery 4.3: the document must be of the issuer that it was asked of.
         if discovery.issuer != self.issuer {
             return Err(WebError::Content { url, reason: "it names another issuer".to_owned() });
@@ -292,6 +303,7 @@ mod tests {
                 public_origin: None,
                 buckets_per_owner: 1,
                 invitation_days: 1,
+                plans: crate::domain::Plans::built_in().unwrap(),
             })
         }
 

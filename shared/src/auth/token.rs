@@ -318,7 +318,7 @@ mod tests {
         async fn check(&self, token: &str) -> Result<Claims, TokenError> {
             let hint = key_hint(token)?;
             let set = KeySet::new(Some(&jsonwebtoken::jwk::JwkSet { keys: vec![self.published.clone()] }));
-            let unreachable = async || Err(super::super::web::WebError::Waiting);
+            let unreachable = async || Err(crate::web::WebError::Waiting);
             let now = std::time::Instant::now();
             let key = set.find(&hint, now, unreachable).await.map_err(|error| {
                 let super::super::AuthError::Token(error) = error else { panic!("{error}") };

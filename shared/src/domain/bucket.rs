@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AppUrl, BucketId, BucketName, Comment, Configuration, Email, PlanName, PublicId, Role, SecretId,
-    Timestamp, UserId, UserOptions, Username,
+    Timestamp, Trial, UserId, UserOptions, Username,
 };
 
 /// A workspace that groups servers and the people who watch them.
@@ -28,8 +28,12 @@ pub struct Bucket {
     pub owner_id: UserId,
     /// That member's name, kept here so that a bucket is shown with one read.
     pub owner_username: Username,
-    /// The plan that sets its limits.
+    /// The plan that it was put on; which one counts, [`Bucket::plan_at`] tells.
     pub plan: PlanName,
+    /// When that plan ends, where it does: what was paid for is over then.
+    pub plan_ends_at: Option<Timestamp>,
+    /// Its trial, if it ever had one.
+    pub trial: Option<Trial>,
     /// Members and pending invitations.
     pub seats_used: u32,
     /// Servers known.
@@ -73,6 +77,30 @@ impl Bucket {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.deleted_at.is_none()
+    }
+
+    /// The plan that sets its limits at `now`: that of an active trial, else the one that it was put on,
+    /// else, when that has ended, the default one. By comparison at the time of use, so that nothing has
+    /// to happen for a plan to end.
+    #[must_use]
+    pub fn plan_at(&self, now: Timestamp) -> PlanName {
+        match &self.trial {
+            Some(trial) if trial.is_active(now) => trial.plan.clone(),
+            _ if self.plan_ends_at.is_some_and(|end| end <= now) => PlanName::default(),
+            _ => self.plan.clone(),
+        }
+    }
+
+    /// The bucket on `plan`, which ends at `ends_at` if at all, from `now` on. A trial of another plan is
+    /// over then, unless the plan is the default one, which takes nothing from a trial.
+    #[must_use]
+    pub fn on_plan(self, plan: PlanName, ends_at: Option<Timestamp>, now: Timestamp) -> Self {
+        let is_kept = |trial: &Trial| plan == trial.plan || plan == PlanName::default();
+        let trial = self.trial.map(|trial| {
+            let ends_at = if is_kept(&trial) { trial.ends_at } else { trial.ends_at.min(now) };
+            Trial { ends_at, ..trial }
+        });
+        Self { plan, plan_ends_at: ends_at, trial, version: self.version + 1, updated_at: now, ..self }
     }
 
     /// The bucket in the hands of `new_owner` at `now`.

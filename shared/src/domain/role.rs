@@ -26,12 +26,16 @@ pub enum Right {
     Invite,
     /// Set the notification state of others.
     ManageNotifications,
+    /// See the subscription and the invoices.
+    SeeBilling,
     /// Change what the bucket says of itself.
     Update,
     /// Remove others.
     RemoveUser,
     /// Set the role of others.
     SetRole,
+    /// Put the bucket on a plan, or begin its trial.
+    ChangePlan,
     /// Hand the bucket over.
     Transfer,
     /// Delete the bucket.
@@ -57,10 +61,15 @@ impl Role {
     #[must_use]
     pub fn may(self, right: Right) -> bool {
         match right {
-            Right::SeeSecret | Right::Invite | Right::ManageNotifications => self >= Self::Admin,
-            Right::Update | Right::RemoveUser | Right::SetRole | Right::Transfer | Right::Delete => {
-                self == Self::Owner
+            Right::SeeSecret | Right::Invite | Right::ManageNotifications | Right::SeeBilling => {
+                self >= Self::Admin
             }
+            Right::Update
+            | Right::RemoveUser
+            | Right::SetRole
+            | Right::ChangePlan
+            | Right::Transfer
+            | Right::Delete => self == Self::Owner,
         }
     }
 
@@ -99,12 +108,15 @@ mod tests {
 
     #[test]
     fn each_right_belongs_to_the_roles_of_the_table() {
-        use Right::{Delete, Invite, ManageNotifications, RemoveUser, SeeSecret, SetRole, Transfer, Update};
+        use Right::{
+            ChangePlan, Delete, Invite, ManageNotifications, RemoveUser, SeeBilling, SeeSecret, SetRole,
+            Transfer, Update,
+        };
         use Role::{Admin, Owner};
 
         for (rights, holders) in [
-            (vec![SeeSecret, Invite, ManageNotifications], vec![Admin, Owner]),
-            (vec![Update, RemoveUser, SetRole, Transfer, Delete], vec![Owner]),
+            (vec![SeeSecret, Invite, ManageNotifications, SeeBilling], vec![Admin, Owner]),
+            (vec![Update, RemoveUser, SetRole, ChangePlan, Transfer, Delete], vec![Owner]),
         ] {
             for right in rights {
                 let may: Vec<Role> = Role::ALL.into_iter().filter(|role| role.may(right)).collect();

@@ -43,10 +43,22 @@ impl Timestamp {
         Self(self.0.saturating_add(i64::from(days) * 86_400_000))
     }
 
+    /// Whole seconds since 1970, as Stripe counts.
+    #[must_use]
+    pub const fn as_seconds(self) -> i64 {
+        self.0.div_euclid(1_000)
+    }
+
+    /// The point `seconds` after 1970.
+    #[must_use]
+    pub const fn from_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(1_000))
+    }
+
     /// The day in UTC, such as `24 November 2026`, for people to read.
     #[must_use]
     pub fn day(self) -> String {
-        OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1_000))
+        OffsetDateTime::from_unix_timestamp(self.as_seconds())
             .map(|time| format!("{} {} {}", time.day(), time.month(), time.year()))
             .unwrap_or_default()
     }
@@ -61,6 +73,17 @@ impl Timestamp {
             .format(&Rfc3339)
             .map_err(serde::ser::Error::custom)?;
         serializer.serialize_str(&text)
+    }
+
+    /// As [`Timestamp::rfc3339`], or null.
+    ///
+    /// # Errors
+    /// As [`Timestamp::rfc3339`].
+    pub fn rfc3339_option<S: Serializer>(time: &Option<Self>, serializer: S) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => time.rfc3339(serializer),
+            None => serializer.serialize_none(),
+        }
     }
 }
 

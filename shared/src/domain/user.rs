@@ -17,6 +17,10 @@ pub struct User {
     pub username: Username,
     /// How many live buckets this person owns.
     pub buckets_owned: u32,
+    /// Whether this person has claimed a trial, for whichever bucket.
+    pub trial_used: bool,
+    /// The customer that this person is at Stripe, if they ever were one.
+    pub stripe_customer: Option<String>,
     /// Whether invitations of the address, or memberships under a former one, may still wait to be
     /// brought in line: set with the claim on an address, cleared when that is done.
     pub unfinished: bool,

@@ -18,7 +18,9 @@ use crate::{
     auth::{AuthError, TokenError},
     cause::chain,
     domain::Right,
-    store::{CreateError, DeleteError, PeopleError, StoreError, UpdateError},
+    store::{
+        BillingError, CreateError, DeleteError, PeopleError, PlanError, StoreError, TrialError, UpdateError,
+    },
 };
 
 /// Seconds after which a client that got a 503 may ask again.
@@ -135,6 +137,55 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "user_not_found", "no member of the bucket has this e-mail address")
     }
 
+    /// 404 `subscription_not_found`: nothing is paid or tried for the bucket.
+    #[must_use]
+    pub fn subscription_not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "subscription_not_found", "the bucket has no subscription")
+    }
+
+    /// 400 `trial_unavailable`: the deployment has no trial at all.
+    #[must_use]
+    pub fn no_trial() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "trial_unavailable", "no plan can be tried here")
+    }
+
+    /// 403 `card_required`: what is paid for needs the card of whoever `who` names.
+    #[must_use]
+    pub fn card_required(detail: &'static str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "card_required", detail)
+    }
+
+    /// 403 `card_declined`, with what Stripe says of it, which is meant for the card's holder.
+    #[must_use]
+    pub fn card_declined(message: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "card_declined", format!("the card was not accepted: {message}"))
+    }
+
+    /// 500 `stripe_error`: Stripe does not answer, or not as it should. `cause` is logged, not told.
+    #[must_use]
+    pub fn stripe(detail: &'static str, cause: &(dyn Error + 'static)) -> Self {
+        Self {
+            cause: Some(chain(cause)),
+            ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "stripe_error", detail)
+        }
+    }
+
+    /// 400 `invalid_signature`: what came is not from who it says.
+    #[must_use]
+    pub fn invalid_signature(detail: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_signature", detail)
+    }
+
+    /// 403 `plan_not_allowed`: an owner cannot choose the plan.
+    #[must_use]
+    pub fn plan_not_allowed() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "plan_not_allowed",
+            "this plan cannot be chosen; ask who runs this service for it",
+        )
+    }
+
     /// 404 `route_not_found`.
     #[must_use]
     pub fn route_not_found() -> Self {
@@ -150,6 +201,8 @@ impl Problem {
             Right::ManageNotifications => {
                 "only an admin or the owner may set the notification state of others"
             }
+            Right::SeeBilling => "only an admin or the owner may see the subscription and the invoices",
+            Right::ChangePlan => "only the owner may choose the plan",
             Right::Update => "only the owner may change the bucket",
             Right::RemoveUser => "only the owner may remove others",
             Right::SetRole => "only the owner may set roles",
@@ -402,8 +455,51 @@ impl From<PeopleError> for Problem {
                 "bucket_limit",
                 format!("one person may own {limit} buckets, and the new owner does"),
             ),
-            PeopleError::Changed => Self::unavailable(&error),
+            PeopleError::Paid | PeopleError::Changed => Self::unavailable(&error),
             PeopleError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PlanError> for Problem {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::BucketNotFound => Self::bucket_not_found(),
+            PlanError::NotOwner => Self::role_too_low(Right::ChangePlan),
+            PlanError::Changed => Self::unavailable(&error),
+            PlanError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<BillingError> for Problem {
+    fn from(error: BillingError) -> Self {
+        match error {
+            BillingError::BucketNotFound => Self::bucket_not_found(),
+            BillingError::NotOwner(right) => Self::role_too_low(right),
+            BillingError::Busy => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "plan_changing",
+                "another change of what pays for this bucket is under way; try again in a moment",
+            ),
+            BillingError::Unfinished(_) | BillingError::Changed | BillingError::EventSeen => {
+                Self::unavailable(&error)
+            }
+            BillingError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<TrialError> for Problem {
+    fn from(error: TrialError) -> Self {
+        let no_trial = |detail| Self::new(StatusCode::BAD_REQUEST, "trial_unavailable", detail);
+        match error {
+            TrialError::BucketNotFound => Self::bucket_not_found(),
+            TrialError::NotOwner => Self::role_too_low(Right::ChangePlan),
+            TrialError::BucketHadOne => no_trial("this bucket has had its trial; choose a plan instead"),
+            TrialError::OwnerHadOne => no_trial("you have had your trial; choose a plan instead"),
+            TrialError::OnPlan => no_trial("a trial is for buckets on the free plan, and this one is not"),
+            TrialError::Store(error) => error.into(),
         }
     }
 }
@@ -424,6 +520,7 @@ impl From<DeleteError> for Problem {
         match error {
             DeleteError::BucketNotFound => Self::bucket_not_found(),
             DeleteError::NotOwner => Self::role_too_low(Right::Delete),
+            DeleteError::Changed => Self::unavailable(&error),
             DeleteError::Store(error) => error.into(),
         }
     }

@@ -1,6 +1,6 @@
 //! Requests, taken from the events of an API Gateway HTTP API (payload format 2.0).
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use base64::Engine;
 use lambda_http::{
@@ -79,6 +79,26 @@ impl Request {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// The body, to the byte as it was sent.
+    ///
+    /// # Errors
+    /// 413 over `max` bytes, 400 where the gateway's base64 is none.
+    pub fn bytes(&self, max: usize) -> Result<Cow<'_, [u8]>, Problem> {
+        let body = self.body.as_deref().unwrap_or_default();
+        if body.len() > if self.body_is_base64 { max.div_ceil(3) * 4 } else { max } {
+            return Err(Problem::body_too_large(max));
+        }
+        let bytes: Cow<'_, [u8]> = if self.body_is_base64 {
+            base64::engine::general_purpose::STANDARD
+                .decode(body)
+                .map_err(|_undecodable| Problem::invalid_body("the body is not valid base64"))?
+                .into()
+        } else {
+            body.as_bytes().into()
+        };
+        if bytes.len() > max { Err(Problem::body_too_large(max)) } else { Ok(bytes) }
+    }
+
     /// The JSON body.
     ///
     /// Only routes that need a body ask for it: the published clients send one (`{}`) with every
@@ -88,30 +108,13 @@ impl Request {
     /// 413 over [`Self::MAX_BODY_BYTES`], 415 for another content type than JSON (a charset or a
     /// structured suffix is fine), 400 naming the field for anything that is not a `T`.
     pub fn json_body<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        let body = self.body.as_deref().unwrap_or_default();
-        let largest =
-            if self.body_is_base64 { Self::MAX_BODY_BYTES.div_ceil(3) * 4 } else { Self::MAX_BODY_BYTES };
-        if body.len() > largest {
-            return Err(Problem::body_too_large(Self::MAX_BODY_BYTES));
-        }
-        if let Some(content_type) = self.headers.get(CONTENT_TYPE)
+        let bytes = self.bytes(Self::MAX_BODY_BYTES);
+        if let (Ok(_), Some(content_type)) = (&bytes, self.headers.get(CONTENT_TYPE))
             && !content_type.to_str().is_ok_and(is_json)
         {
             return Err(Problem::unsupported_media_type());
         }
-        let decoded;
-        let body = if self.body_is_base64 {
-            decoded = base64::engine::general_purpose::STANDARD
-                .decode(body)
-                .map_err(|_undecodable| Problem::invalid_body("the body is not valid base64"))?;
-            decoded.as_slice()
-        } else {
-            body.as_bytes()
-        };
-        if body.len() > Self::MAX_BODY_BYTES {
-            return Err(Problem::body_too_large(Self::MAX_BODY_BYTES));
-        }
-        parse(body)
+        parse(&bytes?)
     }
 }
 

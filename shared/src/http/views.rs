@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use crate::domain::{
     AppUrl, Bucket, BucketId, BucketName, Comment, Configuration, Email, Invitation, Member,
-    NotificationState, PublicId, Right, Role, SecretId, Timestamp, UserId, UserOptions, Username,
+    NotificationState, PlanName, PublicId, Right, Role, SecretId, Subscription, SubscriptionStatus,
+    Timestamp, Trial, UserId, UserOptions, Username,
 };
 
 /// A bucket as `member` sees it. The published clients read `_id`, `name`, `public_id`,
@@ -28,6 +29,10 @@ pub struct BucketView<'a> {
     payment: Value,
     role: Role,
     user_options: &'a UserOptions,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "Timestamp::rfc3339_option")]
+    plan_ends_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trial: Option<&'a Trial>,
     #[serde(serialize_with = "Timestamp::rfc3339")]
     created_at: Timestamp,
     #[serde(serialize_with = "Timestamp::rfc3339")]
@@ -35,11 +40,11 @@ pub struct BucketView<'a> {
 }
 
 impl<'a> BucketView<'a> {
-    /// `bucket` as `member` sees it through the API at `origin`.
+    /// `bucket` as `member` sees it at `now` through the API at `origin`.
     #[must_use]
-    pub fn new(bucket: &'a Bucket, member: &'a Member, origin: &str) -> Self {
+    pub fn new(bucket: &'a Bucket, member: &'a Member, origin: &str, now: Timestamp) -> Self {
         let node = json!({ "endpoints": { "web": origin } });
-        let plan = bucket.plan.as_str();
+        let plan = bucket.plan_at(now);
         Self {
             _id: &bucket.id,
             name: &bucket.name,
@@ -57,6 +62,8 @@ impl<'a> BucketView<'a> {
             payment: json!({ "offer_type": plan }),
             role: member.role,
             user_options: &member.options,
+            plan_ends_at: bucket.plan_ends_at,
+            trial: bucket.trial.as_ref(),
             created_at: bucket.created_at,
             updated_at: bucket.updated_at,
         }
@@ -125,5 +132,68 @@ impl<'a> From<&'a [Invitation]> for InvitationsView<'a> {
             expires_at: invitation.expires_at,
         };
         Self { invitations: invitations.iter().map(view).collect() }
+    }
+}
+
+/// What pays for a bucket, in Stripe's words: times in seconds since 1970. The published clients read
+/// `trial_end`.
+#[derive(Debug, Serialize)]
+pub struct SubscriptionView<'a> {
+    /// Null for a trial that nothing is paid for.
+    id: Option<&'a str>,
+    status: SubscriptionStatus,
+    plan: &'a PlanName,
+    current_period_start: Option<i64>,
+    current_period_end: Option<i64>,
+    cancel_at: Option<i64>,
+    cancel_at_period_end: bool,
+    canceled_at: Option<i64>,
+    trial_end: Option<i64>,
+}
+
+impl<'a> From<&'a Subscription> for SubscriptionView<'a> {
+    fn from(subscription: &'a Subscription) -> Self {
+        let Subscription {
+            id,
+            item: _,
+            customer: _,
+            plan,
+            status,
+            period_start,
+            period_end,
+            cancel_at,
+            canceled_at,
+            trial_end,
+            payment_failed: _,
+        } = subscription;
+        let seconds = |time: &Option<Timestamp>| time.map(Timestamp::as_seconds);
+        Self {
+            id: Some(id),
+            status: *status,
+            plan,
+            current_period_start: Some(period_start.as_seconds()),
+            current_period_end: Some(period_end.as_seconds()),
+            cancel_at: seconds(cancel_at),
+            cancel_at_period_end: cancel_at.is_some_and(|end| end == *period_end),
+            canceled_at: seconds(canceled_at),
+            trial_end: seconds(trial_end),
+        }
+    }
+}
+
+impl<'a> From<&'a Trial> for SubscriptionView<'a> {
+    fn from(trial: &'a Trial) -> Self {
+        let Trial { plan, ends_at } = trial;
+        Self {
+            id: None,
+            status: SubscriptionStatus::Trialing,
+            plan,
+            current_period_start: None,
+            current_period_end: Some(ends_at.as_seconds()),
+            cancel_at: Some(ends_at.as_seconds()),
+            cancel_at_period_end: true,
+            canceled_at: None,
+            trial_end: Some(ends_at.as_seconds()),
+        }
     }
 }

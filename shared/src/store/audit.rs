@@ -42,6 +42,12 @@ pub enum Action {
     ChangeAddress,
     /// A person was given another role.
     SetRole,
+    /// The bucket was put on a plan.
+    Upgrade,
+    /// What pays for it has changed.
+    SyncSubscription,
+    /// Its trial was begun.
+    ClaimTrial,
     /// The bucket was handed over.
     TransferOwnership,
     /// A person's notification state was set.
@@ -59,8 +65,8 @@ pub struct AuditEntry {
     pub bucket_id: BucketId,
     /// A ULID.
     pub id: String,
-    /// Who did it.
-    pub actor_id: UserId,
+    /// Who did it; nobody where Stripe did.
+    pub actor_id: Option<UserId>,
     /// What.
     pub action: Action,
     /// To whom, where that is a user.
@@ -160,7 +166,7 @@ impl Store {
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
     bucket: &'a BucketId,
-    actor: &'a UserId,
+    actor: Option<&'a UserId>,
     action: Action,
     at: Timestamp,
     target: Option<&'a UserId>,
@@ -170,7 +176,12 @@ pub(super) struct Entry<'a> {
 
 /// `actor` did `action` to `bucket` at `at`.
 pub(super) fn entry<'a>(bucket: &'a BucketId, actor: &'a UserId, action: Action, at: Timestamp) -> Entry<'a> {
-    Entry { bucket, actor, action, at, target: None, email: None, role: None }
+    Entry { bucket, actor: Some(actor), action, at, target: None, email: None, role: None }
+}
+
+/// Stripe did `action` to `bucket` at `at`.
+pub(super) fn entry_of_stripe(bucket: &BucketId, action: Action, at: Timestamp) -> Entry<'_> {
+    Entry { bucket, actor: None, action, at, target: None, email: None, role: None }
 }
 
 impl<'a> Entry<'a> {
@@ -195,7 +206,7 @@ impl<'a> Entry<'a> {
         Ok(Write::put(&AuditRow {
             bucket_id: bucket.clone(),
             id: ulid(at)?,
-            actor_id: actor.clone(),
+            actor_id: actor.cloned(),
             action,
             target_id: target.cloned(),
             target_email: email.cloned(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Store, StoreError,
+    Billing, Store, StoreError,
     audit::{self, Action},
     items::{AgentKeyRow, BucketPointerRow, BucketRow, Item, MemberRow, UserRow, from_item},
     keys::Key,
@@ -16,10 +16,13 @@ use crate::domain::{
 };
 
 /// How often a change that rests on what was read is decided anew when something came between.
-pub(super) const CHANGE_ATTEMPTS: u32 = 10;
+pub const CHANGE_ATTEMPTS: u32 = 10;
 
 /// Waits before a change is decided anew, so that those who keep meeting spread out.
-pub(super) async fn before_attempt(attempt: u32) -> Result<(), StoreError> {
+///
+/// # Errors
+/// The operating system's random source failed.
+pub async fn before_attempt(attempt: u32) -> Result<(), StoreError> {
     if attempt > 0 {
         tokio::time::sleep(jitter(attempt, Duration::from_millis(10))?).await;
     }
@@ -72,6 +75,9 @@ pub enum DeleteError {
     /// The caller is not its owner.
     #[error("only the owner may delete a bucket")]
     NotOwner,
+    /// What pays for it has changed.
+    #[error("what pays for the bucket has changed")]
+    Changed,
     /// The table failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -148,6 +154,8 @@ impl Store {
             owner_id: owner.id.clone(),
             owner_username: owner.username.clone(),
             plan: PlanName::default(),
+            plan_ends_at: None,
+            trial: None,
             seats_used: 1,
             servers_used: 0,
             version: 1,
@@ -239,17 +247,20 @@ impl Store {
         Err(UpdateError::Changed)
     }
 
-    /// Deletes `bucket` for its owner `actor`: it, its agent key and its place in the owner's count
-    /// go together. What hangs under it is unreachable from then on.
+    /// Deletes `bucket` for its owner `actor`: it, its agent key, its place in the owner's count and what
+    /// is known of its subscription go together. What hangs under it is unreachable from then on.
     ///
     /// # Errors
-    /// The bucket is gone, `actor` is not its owner, or the table failed.
+    /// The bucket is gone, `actor` is not its owner, or the table failed; [`DeleteError::Changed`] where
+    /// what pays for it is no longer as it was read in `billing`.
     pub async fn delete_bucket(
         &self,
         bucket: &Bucket,
+        billing: &Billing,
         actor: &UserId,
         now: Timestamp,
     ) -> Result<(), DeleteError> {
+        let [subscription, change] = billing.end_as_read(&bucket.id);
         self.transaction()
             .guarded_by(
                 Write::update(
@@ -273,6 +284,8 @@ impl Store {
                 StoreError::Row("an owner without user row".to_owned()).into(),
             )
             .with(Write::delete(Key::agent_key(&bucket.public_id)))
+            .guarded(subscription, DeleteError::Changed)
+            .guarded(change, DeleteError::Changed)
             .with(audit::entry(&bucket.id, actor, Action::Delete, now).write()?)
             .commit()
             .await

@@ -9,6 +9,7 @@ use super::{
     },
     keys::{INVITATION_PREFIX, Key},
     members::{LIVE, PeopleError, check_live, check_right, role_is_one_of, without_right},
+    plans::{is_on_same_plan, plan_as_read},
     transaction::Write,
 };
 use crate::domain::{
@@ -139,7 +140,8 @@ impl Store {
         };
         let pointer = InvitationPointerRow { email: email.clone(), bucket_id: bucket.id.clone() };
         let refused = without_right(Right::Invite);
-        let full = no_seat(bucket);
+        let seats = self.plans.limits(&bucket.plan_at(now)).seats;
+        let full = no_seat(bucket, seats);
         self.transaction()
             .guarded_by(check_right(&bucket.id, actor, Right::Invite), |old| Hindrance::Other(refused(old)))
             .guarded_by(Write::check(Key::email_claim(email)).when("attribute_not_exists(#pk)"), |old| {
@@ -151,7 +153,7 @@ impl Store {
             })
             .guarded(Write::put_new(&InvitationRow::new(&bucket.id, &invitation)), Hindrance::Invited)
             .with(Write::put(&pointer))
-            .guarded_by(take_seat(bucket), |old| Hindrance::Other(full(old)))
+            .guarded_by(take_seat(bucket, seats), |old| Hindrance::Other(full(old)))
             .with(
                 audit::entry(&bucket.id, actor, Action::Invite, now)
                     .at_address(email)
@@ -195,6 +197,7 @@ impl Store {
         if id == actor {
             return Err(PeopleError::AlreadyMember);
         }
+        let seats = self.plans.limits(&bucket.plan_at(now)).seats;
         let Some(user) = self.user(id).await?.filter(|user| user.email == *email) else {
             return Err(PeopleError::Changed);
         };
@@ -219,7 +222,7 @@ impl Store {
             )
             .guarded(Write::put_new(&MemberRow::new(&bucket.id, &member)), PeopleError::AlreadyMember)
             .with(Write::put(&pointer))
-            .guarded_by(take_seat(bucket), no_seat(bucket))
+            .guarded_by(take_seat(bucket, seats), no_seat(bucket, seats))
             .with(
                 audit::entry(&bucket.id, actor, Action::AddUser, now)
                     .to(&user.id)
@@ -426,22 +429,22 @@ fn new_member(user: &User, role: Role, now: Timestamp) -> Member {
     }
 }
 
-/// Takes a seat of `bucket`, if it lives, is on the plan that it was read with, and has one.
-fn take_seat(bucket: &Bucket) -> Write {
-    Write::update(Key::bucket(&bucket.id), "ADD #seats_used :one")
-        .when(format!("{LIVE} AND #seats_used < :seats AND #plan = :plan"))
+/// Takes a seat of `bucket`, if it lives, its plan is as it was read, and that has one at `now`.
+fn take_seat(bucket: &Bucket, seats: u32) -> Write {
+    let write = Write::update(Key::bucket(&bucket.id), "ADD #seats_used :one")
+        .when(format!("{LIVE} AND #seats_used < :seats"))
         .value(":one", 1)
-        .value(":seats", bucket.plan.limits().seats)
-        .value(":plan", bucket.plan.as_str())
+        .value(":seats", seats);
+    plan_as_read(write, bucket)
 }
 
 /// What a failed [`take_seat`] means.
-fn no_seat(bucket: &Bucket) -> impl FnOnce(Option<Item>) -> PeopleError + Send + 'static {
-    let (plan, seats) = (bucket.plan.clone(), bucket.plan.limits().seats);
+fn no_seat(bucket: &Bucket, seats: u32) -> impl FnOnce(Option<Item>) -> PeopleError + Send + 'static {
+    let read = bucket.clone();
     move |old| match live(old) {
         Err(error) => error.into(),
         Ok(None) => PeopleError::BucketNotFound,
-        Ok(Some(bucket)) if bucket.plan != plan => PeopleError::Changed,
+        Ok(Some(bucket)) if !is_on_same_plan(&bucket, &read) => PeopleError::Changed,
         Ok(Some(_)) => PeopleError::SeatLimit { seats },
     }
 }

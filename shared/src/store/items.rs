@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{StoreError, audit::Action, keys::Key};
 use crate::domain::{
     AppUrl, Bucket, BucketId, BucketName, Comment, Configuration, Email, Feedback, Invitation, Member,
-    NotificationState, PlanName, PublicId, Role, SecretId, Timestamp, User, UserId, UserOptions, Username,
+    NotificationState, PlanName, PublicId, Role, SecretId, Subscription, Timestamp, Trial, User, UserId,
+    UserOptions, Username,
 };
 
 /// A row as the SDK gives and takes it.
@@ -56,6 +57,13 @@ pub(crate) struct BucketRow {
     owner_id: UserId,
     owner_username: Username,
     plan: PlanName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan_ends_at: Option<Timestamp>,
+    /// There with `trial_ends_at`, or not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trial_plan: Option<PlanName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trial_ends_at: Option<Timestamp>,
     seats_used: u32,
     servers_used: u32,
     version: u32,
@@ -86,6 +94,8 @@ impl From<&Bucket> for BucketRow {
             owner_id,
             owner_username,
             plan,
+            plan_ends_at,
+            trial,
             seats_used,
             servers_used,
             version,
@@ -93,6 +103,7 @@ impl From<&Bucket> for BucketRow {
             updated_at,
             deleted_at,
         } = bucket.clone();
+        let (trial_plan, trial_ends_at) = trial.map(|Trial { plan, ends_at }| (plan, ends_at)).unzip();
         Self {
             id,
             name,
@@ -104,6 +115,9 @@ impl From<&Bucket> for BucketRow {
             owner_id,
             owner_username,
             plan,
+            plan_ends_at,
+            trial_plan,
+            trial_ends_at,
             seats_used,
             servers_used,
             version,
@@ -129,6 +143,9 @@ impl TryFrom<BucketRow> for Bucket {
             owner_id,
             owner_username,
             plan,
+            plan_ends_at,
+            trial_plan,
+            trial_ends_at,
             seats_used,
             servers_used,
             version,
@@ -150,6 +167,8 @@ impl TryFrom<BucketRow> for Bucket {
             owner_id,
             owner_username,
             plan,
+            plan_ends_at,
+            trial: trial_plan.zip(trial_ends_at).map(|(plan, ends_at)| Trial { plan, ends_at }),
             seats_used,
             servers_used,
             version,
@@ -224,6 +243,10 @@ pub(crate) struct UserRow {
     username: Username,
     buckets_owned: u32,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    trial_used: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stripe_customer: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unfinished: bool,
 }
 
@@ -237,15 +260,25 @@ impl Row for UserRow {
 
 impl From<&User> for UserRow {
     fn from(user: &User) -> Self {
-        let User { id, email, email_from, username, buckets_owned, unfinished } = user.clone();
-        Self { id, email, email_from, username, buckets_owned, unfinished }
+        let User { id, email, email_from, username, buckets_owned, trial_used, stripe_customer, unfinished } =
+            user.clone();
+        Self { id, email, email_from, username, buckets_owned, trial_used, stripe_customer, unfinished }
     }
 }
 
 impl From<UserRow> for User {
     fn from(row: UserRow) -> Self {
-        let UserRow { id, email, email_from, username, buckets_owned, unfinished } = row;
-        Self { id, email, email_from, username, buckets_owned, unfinished }
+        let UserRow {
+            id,
+            email,
+            email_from,
+            username,
+            buckets_owned,
+            trial_used,
+            stripe_customer,
+            unfinished,
+        } = row;
+        Self { id, email, email_from, username, buckets_owned, trial_used, stripe_customer, unfinished }
     }
 }
 
@@ -358,13 +391,71 @@ impl Row for FeedbackRow {
     }
 }
 
+/// What Stripe last told of a bucket's subscription.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SubscriptionRow {
+    pub(crate) bucket_id: BucketId,
+    pub(crate) subscription: Subscription,
+    /// The ids of those that the same customer had for this bucket before.
+    pub(crate) former: Vec<String>,
+    /// Counts what was told, so that older news cannot overwrite newer ones.
+    pub(crate) version: u32,
+}
+
+impl Row for SubscriptionRow {
+    const TYPE: &'static str = "subscription";
+
+    fn key(&self) -> Key {
+        Key::subscription(&self.bucket_id)
+    }
+}
+
+/// A change of what pays for a bucket that is under way, or that was left unfinished.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BillingChangeRow {
+    pub(crate) bucket_id: BucketId,
+    pub(crate) id: String,
+    pub(crate) actor_id: UserId,
+    pub(crate) fingerprint: String,
+    /// Who is to pay, where the bucket changes hands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) new_owner_id: Option<UserId>,
+    pub(crate) lease_until: Timestamp,
+}
+
+impl Row for BillingChangeRow {
+    const TYPE: &'static str = "billing_change";
+
+    fn key(&self) -> Key {
+        Key::billing_change(&self.bucket_id)
+    }
+}
+
+/// An event of Stripe's that was dealt with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StripeEventRow {
+    pub(crate) id: String,
+    /// When `DynamoDB` may delete the row, in seconds since 1970.
+    pub(crate) ttl: i64,
+}
+
+impl Row for StripeEventRow {
+    const TYPE: &'static str = "stripe_event";
+
+    fn key(&self) -> Key {
+        Key::stripe_event(&self.id)
+    }
+}
+
 /// What was done to a bucket, by whom, to whom, when; written in the transaction that does it. Holds no
 /// secret.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct AuditRow {
     pub(crate) bucket_id: BucketId,
     pub(crate) id: String,
-    pub(crate) actor_id: UserId,
+    /// Who did it; nobody where Stripe did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) actor_id: Option<UserId>,
     pub(crate) action: Action,
     /// Whom it was done to, where that is a user.
     #[serde(skip_serializing_if = "Option::is_none")]

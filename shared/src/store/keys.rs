@@ -49,6 +49,21 @@ impl Key {
         Self::new(format!("BUCKET#{}", bucket.as_str()), format!("AUDIT#{id}"))
     }
 
+    /// What Stripe last told of the bucket's subscription.
+    pub(crate) fn subscription(bucket: &BucketId) -> Self {
+        Self::new(Self::bucket(bucket).pk, "SUBSCRIPTION".to_owned())
+    }
+
+    /// The change of what pays for the bucket that is under way, at most one.
+    pub(crate) fn billing_change(bucket: &BucketId) -> Self {
+        Self::new(Self::bucket(bucket).pk, "BILLING_CHANGE".to_owned())
+    }
+
+    /// An event of Stripe's that was dealt with.
+    pub(crate) fn stripe_event(id: &str) -> Self {
+        Self::new(format!("STRIPE_EVENT#{id}"), "STRIPE_EVENT".to_owned())
+    }
+
     pub(crate) fn user(user: &UserId) -> Self {
         Self::new(format!("USER#{}", user.as_str()), "USER".to_owned())
     }

@@ -1,16 +1,17 @@
 //! The people in a bucket.
 
 use super::{
-    Store, StoreError,
+    Billing, Store, StoreError,
     audit::{self, Action},
     buckets::{CHANGE_ATTEMPTS, before_attempt, live},
     items::{EmailClaimRow, FeedbackRow, Item, MemberRow, from_item},
     keys::{Key, MEMBER_PREFIX},
+    plans::plan_fields,
     transaction::Write,
 };
 use crate::domain::{
-    Bucket, BucketId, Email, Feedback, GrantableRole, Member, NotificationState, Right, Role, Timestamp,
-    UserId, UserOptions,
+    Bucket, BucketId, Email, Feedback, GrantableRole, Member, NotificationState, Right, Role, Subscription,
+    Timestamp, UserId, UserOptions,
 };
 
 /// Why a change of a bucket's people was refused.
@@ -52,6 +53,9 @@ pub enum PeopleError {
         /// The most that one person may own.
         limit: u32,
     },
+    /// A subscription pays for the bucket, which has to move to the new owner first.
+    #[error("a subscription pays for the bucket")]
+    Paid,
     /// What the decision rested on kept changing.
     #[error("it kept changing meanwhile")]
     Changed,
@@ -223,65 +227,78 @@ impl Store {
     }
 
     /// Hands `bucket` from its owner `actor`, who becomes admin, to the member `target`, who may own
-    /// `limit` buckets at most. Gives the bucket as it is then.
+    /// `limit` buckets at most. Gives the bucket as it is then. When somebody else's change came between,
+    /// it is read and decided anew.
     ///
     /// # Errors
     /// The bucket is gone, `actor` is not its owner, `target` is not in it, owns it already or owns
-    /// too many.
+    /// too many; where `takes_money`, [`PeopleError::Paid`] for a subscription that has to move first.
     pub async fn transfer(
         &self,
-        mut bucket: Bucket,
+        bucket: &BucketId,
         actor: &UserId,
         target: &UserId,
         limit: u32,
+        takes_money: bool,
+        now: Timestamp,
+    ) -> Result<Bucket, PeopleError> {
+        for attempt in 0..CHANGE_ATTEMPTS {
+            before_attempt(attempt).await?;
+            let billing = self.billing(bucket).await?;
+            if takes_money && (billing.going_on().is_some() || billing.change.is_some()) {
+                return Err(PeopleError::Paid);
+            }
+            match self.hand_over(&billing, actor, target, limit, None, now).await {
+                Err(PeopleError::Changed) => {}
+                outcome => return outcome,
+            }
+        }
+        Err(PeopleError::Changed)
+    }
+
+    /// Hands the bucket of `billing` over as [`Store::transfer`] does, while what pays for it is as it was
+    /// read. With `moved`, another subscription pays for it from then on, and the change of that id ends.
+    ///
+    /// # Errors
+    /// As [`Store::transfer`]; [`PeopleError::Changed`] where anything that was read is no longer so.
+    pub async fn hand_over(
+        &self,
+        billing: &Billing,
+        actor: &UserId,
+        target: &UserId,
+        limit: u32,
+        moved: Option<(&str, Subscription)>,
         now: Timestamp,
     ) -> Result<Bucket, PeopleError> {
         if actor == target {
             return Err(PeopleError::AlreadyOwner);
         }
-        for attempt in 0..CHANGE_ATTEMPTS {
-            before_attempt(attempt).await?;
-            let id = bucket.id.clone();
-            let Some(new_owner) = self.member(&id, target).await? else {
-                return Err(PeopleError::UserNotFound);
-            };
-            let handed_over = bucket.handed_over(&new_owner, now);
-            match self.transfer_once(&handed_over, actor, limit, now).await {
-                Ok(()) => return Ok(handed_over),
-                Err(PeopleError::Changed) => {}
-                Err(error) => return Err(error),
+        let Some(bucket) = billing.bucket.clone() else {
+            return Err(PeopleError::BucketNotFound);
+        };
+        let Some(new_owner) = self.member(&bucket.id, target).await? else {
+            return Err(PeopleError::UserNotFound);
+        };
+        let version = bucket.version;
+        let handed_over = match &moved {
+            Some((_, subscription)) => {
+                let (plan, plan_ends_at) = (subscription.plan.clone(), subscription.plan_ends_at());
+                Bucket { plan, plan_ends_at, ..bucket.handed_over(&new_owner, now) }
             }
-            let Some((read, _)) = self.membership(&id, actor).await? else {
-                return Err(PeopleError::BucketNotFound);
-            };
-            bucket = read;
-        }
-        Err(PeopleError::Changed)
-    }
-
-    async fn transfer_once(
-        &self,
-        handed_over: &Bucket,
-        actor: &UserId,
-        limit: u32,
-        now: Timestamp,
-    ) -> Result<(), PeopleError> {
-        let (id, target) = (&handed_over.id, &handed_over.owner_id);
+            None => bucket.handed_over(&new_owner, now),
+        };
+        let id = &handed_over.id;
+        let owner = [
+            ("owner_id", Some(target.as_str().into())),
+            ("owner_username", Some(handed_over.owner_username.as_str().into())),
+        ];
         let me = actor.clone();
         self.transaction()
             .guarded_by(
-                Write::update(
-                    Key::bucket(id),
-                    "SET #owner_id = :target, #owner_username = :username, #updated_at = :now, \
-                     #version = :next_version",
-                )
-                .when(format!("{LIVE} AND #owner_id = :me AND #version = :version"))
-                .value(":target", target.as_str())
-                .value(":username", handed_over.owner_username.as_str())
-                .value(":now", now)
-                .value(":next_version", handed_over.version)
-                .value(":version", handed_over.version.saturating_sub(1))
-                .value(":me", actor.as_str()),
+                Write::set(Key::bucket(id), owner.into_iter().chain(plan_fields(&handed_over)))
+                    .when(format!("{LIVE} AND #owner_id = :me AND #version = :version_as_read"))
+                    .value(":version_as_read", version)
+                    .value(":me", actor.as_str()),
                 move |old| match live(old) {
                     Err(error) => error.into(),
                     Ok(None) => PeopleError::BucketNotFound,
@@ -316,9 +333,11 @@ impl Store {
                     .value(":less", -1),
                 StoreError::Row("an owner without user row".to_owned()).into(),
             )
+            .paid_as_read(id, billing, moved)
             .with(audit::entry(id, actor, Action::TransferOwnership, now).to(target).write()?)
             .commit()
-            .await
+            .await?;
+        Ok(handed_over)
     }
 
     /// Sets how `target` is notified in `bucket`. Others' state is for who may manage notifications.

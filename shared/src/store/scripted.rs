@@ -18,6 +18,7 @@ use aws_smithy_types::body::SdkBody;
 use serde_json::Value;
 
 use super::Store;
+use crate::domain::Plans;
 
 /// A table that gives the answers it was told to, one a call, and keeps what it was sent.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +41,11 @@ impl Table {
             .retry_config(RetryConfig::disabled())
             .http_client(http_client_fn(move |_, _| connector.clone()))
             .build();
-        Store { client: Client::from_conf(config), table: "Table".to_owned() }
+        Store {
+            client: Client::from_conf(config),
+            table: "Table".to_owned(),
+            plans: Arc::new(Plans::built_in().unwrap()),
+        }
     }
 
     pub(super) fn calls(&self) -> Vec<Value> {

@@ -95,6 +95,27 @@ impl Write {
         Self::new(WriteKind::Update(key, expression.into()))
     }
 
+    /// Gives fields of the row of `key` these values, or takes away those without; in conditions and
+    /// further values, `:field` is the new value of `field`.
+    pub(super) fn set<'f>(key: Key, fields: impl IntoIterator<Item = (&'f str, Option<Value>)>) -> Self {
+        let (mut sets, mut removes, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, value) in fields {
+            match value {
+                Some(value) => {
+                    sets.push(format!("#{name} = :{name}"));
+                    values.push((format!(":{name}"), value));
+                }
+                None => removes.push(format!("#{name}")),
+            }
+        }
+        let clause = |verb: &str, parts: &[String]| match parts {
+            [] => String::new(),
+            parts => format!("{verb} {} ", parts.join(", ")),
+        };
+        let write = Self::update(key, clause("SET", &sets) + &clause("REMOVE", &removes));
+        values.into_iter().fold(write, |write, (name, value)| write.value(&name, value))
+    }
+
     /// Deletes the row of `key`.
     pub(super) fn delete(key: Key) -> Self {
         Self::new(WriteKind::Delete(key))
@@ -108,6 +129,15 @@ impl Write {
     /// Only when `condition` holds.
     pub(super) fn when(mut self, condition: impl Into<String>) -> Self {
         self.condition = Some(condition.into());
+        self
+    }
+
+    /// Only when `condition` holds too.
+    pub(super) fn and(mut self, condition: &str) -> Self {
+        self.condition = Some(match self.condition {
+            Some(present) => format!("{present} AND {condition}"),
+            None => condition.to_owned(),
+        });
         self
     }
 

@@ -53,6 +53,8 @@ impl Store {
             email_from,
             username: username.clone(),
             buckets_owned: 0,
+            trial_used: false,
+            stripe_customer: None,
             unfinished: true,
         };
         let claim = EmailClaimRow { email: email.clone(), user_id: id.clone() };

@@ -47,7 +47,7 @@ impl Context for Notify {
             new_owner: required("MAIL_SUBJECT_NEW_OWNER")?,
         };
         Ok(Self {
-            store: Store::new(&aws, config.table_name),
+            store: Store::new(&aws, &config),
             ses: Client::new(&aws),
             mails: Mails::new(subjects).map_err(|error| StartError::Other(error.to_string()))?,
             from: required("MAIL_FROM")?,
@@ -148,7 +148,10 @@ impl Notify {
 
     async fn mail(&self, entry: &AuditEntry) -> Result<(), StreamError> {
         let Some(due) = self.due(entry).await? else { return Ok(()) };
-        let actor = self.store.member(&entry.bucket_id, &entry.actor_id).await?;
+        let actor = match &entry.actor_id {
+            Some(actor) => self.store.member(&entry.bucket_id, actor).await?,
+            None => None,
+        };
         let actor = actor.as_ref().map_or("Somebody", |actor| actor.username.as_str());
         let mail =
             self.write(&due, actor).map_err(|error| StreamError::of("no mail could be written", &error))?;
@@ -187,6 +190,9 @@ async fn handle(notify: &Notify, entry: AuditEntry) -> Result<(), StreamError> {
         | Action::SetRole
         | Action::SetNotificationState
         | Action::UpdateUserOptions
+        | Action::Upgrade
+        | Action::SyncSubscription
+        | Action::ClaimTrial
         | Action::SendFeedback => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
-//! Calls to the identity provider, over the same HTTPS stack as the AWS SDK.
+//! Calls to services that are not AWS's (the identity provider, Stripe), over the same HTTPS stack as the
+//! AWS SDK.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{fmt, sync::OnceLock, time::Duration};
 
 use aws_smithy_http_client::{
     Connector,
@@ -13,13 +14,10 @@ use serde::de::DeserializeOwned;
 
 use crate::cause::chain;
 
-/// From the first byte sent to the last received.
-const TIMEOUT: Duration = Duration::from_secs(4);
+/// The longest answer that is read: a page of a hundred of Stripe's invoices has less.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// Key sets and userinfo answers have a few KiB.
-const MAX_BYTES: usize = 256 * 1024;
-
-/// Why the identity provider could not be asked.
+/// Why a service could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum WebError {
     /// An address that is not a URL.
@@ -63,25 +61,42 @@ pub enum WebError {
     Waiting,
 }
 
-/// An answer of the identity provider. No `Debug`: it holds tokens.
-pub(super) struct WebAnswer {
+/// An answer of a service. Its `Debug` shows no body: it may hold tokens.
+pub struct WebAnswer {
     url: String,
-    pub(super) status: u16,
+    /// Its status.
+    pub status: u16,
     body: Vec<u8>,
 }
 
+impl fmt::Debug for WebAnswer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("WebAnswer")
+            .field("url", &self.url)
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
 impl WebAnswer {
-    pub(super) fn is_success(&self) -> bool {
+    /// Whether the status is a success.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
     /// The body as JSON, whatever the status.
-    pub(super) fn any_json<T: DeserializeOwned>(&self) -> Option<T> {
+    #[must_use]
+    pub fn any_json<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_slice(&self.body).ok()
     }
 
     /// The body as JSON, if the status is a success.
-    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, WebError> {
+    ///
+    /// # Errors
+    /// It is none, or the body is not a `T`.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, WebError> {
         if !self.is_success() {
             return Err(WebError::Status { url: self.url.clone(), status: self.status });
         }
@@ -98,10 +113,10 @@ impl WebAnswer {
     }
 }
 
-/// The client, made at the first call: loading the system's root certificates takes longer than all
+/// The HTTPS client, made at the first call: loading the system's root certificates takes longer than all
 /// else at start, and a deployment with a configured key set may never need them.
 #[derive(Debug, Default)]
-pub(super) struct Web {
+pub struct Web {
     connector: OnceLock<Connector>,
 }
 
@@ -119,17 +134,18 @@ impl Web {
         Ok(self.connector.get_or_init(|| made))
     }
 
-    /// Sends one request. Redirects are not followed: a provider's documents and endpoints are where
-    /// they say.
+    /// Sends one request, and waits at most `timeout` from the first byte sent to the last received.
+    /// Redirects are not followed: a provider's documents and endpoints are where they say.
     ///
     /// # Errors
     /// There is no answer, or too long a one.
-    pub(super) async fn send(
+    pub async fn send(
         &self,
         method: &str,
         url: &str,
         headers: &[(&'static str, &str)],
         body: String,
+        timeout: Duration,
     ) -> Result<WebAnswer, WebError> {
         let address = || WebError::Address(url.to_owned());
         let mut request = HttpRequest::new(SdkBody::from(body));
@@ -151,6 +167,6 @@ impl Web {
                 .to_vec();
             Ok(WebAnswer { url: url.to_owned(), status, body })
         };
-        tokio::time::timeout(TIMEOUT, call).await.unwrap_or_else(|_| Err(WebError::Timeout(url.to_owned())))
+        tokio::time::timeout(timeout, call).await.unwrap_or_else(|_| Err(WebError::Timeout(url.to_owned())))
     }
 }

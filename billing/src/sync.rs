@@ -1,0 +1,351 @@
+//! What happens at Stripe, and comes by webhook.
+
+use serde::Deserialize;
+use serde_json::Value;
+use shared::{
+    domain::{BucketId, Subscription, Timestamp},
+    http::{FieldError, Problem},
+    store::{Billing, BillingChange, BillingError, CHANGE_ATTEMPTS, Kept, before_attempt},
+};
+
+use crate::{
+    Cashier,
+    changes::{Failure, refusal},
+    invoices::Invoice,
+    signature::{self, SignatureError},
+    stripe::{Stripe, StripeSubscription},
+};
+
+/// An event (<https://docs.stripe.com/api/events/object>). Nothing in it is taken for true but what it is
+/// about.
+#[derive(Debug, Deserialize)]
+pub struct Event {
+    id: String,
+    r#type: String,
+    /// The connected account that it comes from, if it is not this one's own.
+    account: Option<String>,
+    data: EventData,
+}
+
+#[derive(Debug, Deserialize)]
+struct EventData {
+    object: Value,
+}
+
+impl Event {
+    /// The subscription that it is about, if any.
+    fn subscription(&self) -> Option<&str> {
+        let object = &self.data.object;
+        let id = match self.r#type.split('.').next()? {
+            "customer" if self.r#type.starts_with("customer.subscription.") => object.get("id")?,
+            "invoice" => object
+                .pointer("/parent/subscription_details/subscription")
+                .or_else(|| object.get("subscription"))?,
+            _ => return None,
+        };
+        // Some objects may come expanded.
+        id.as_str().or_else(|| id.get("id")?.as_str()).filter(|id| !id.is_empty())
+    }
+}
+
+/// What to do about a subscription.
+#[derive(Debug, PartialEq, Eq)]
+enum Decision<'b> {
+    /// The bucket follows it; with a change's id, that change is done.
+    Keep { change: Option<&'b str> },
+    /// It was made here for something that is no longer so, and must not cost anything.
+    Cancel,
+    /// A change is under way that may be about it.
+    Wait,
+    /// A change was left unfinished, which has to be dealt with first.
+    Resolve(&'b BillingChange),
+    /// It is nothing to this deployment.
+    Ignore,
+}
+
+/// What to do about `told`, which names the bucket of `billing`, at `now`.
+fn decide<'b>(billing: &'b Billing, told: &StripeSubscription, now: Timestamp) -> Decision<'b> {
+    let is_ours = told.change().is_some();
+    let stray = if is_ours && !told.is_over() { Decision::Cancel } else { Decision::Ignore };
+    if billing.bucket.is_none() {
+        return stray;
+    }
+    let kept = billing.subscription.as_ref().map(|kept| &kept.subscription);
+    let is_kept = kept.is_some_and(|kept| kept.id == told.id);
+    if let Some(change) = &billing.change {
+        let is_leased = change.lease_until > now;
+        let is_its = told.change() == Some(&*change.id);
+        return match (is_kept || is_its, is_leased) {
+            // News of what is kept are always right; the change notices that they came.
+            (true, true) if is_kept => Decision::Keep { change: None },
+            (true, _) if is_its && change.new_owner.is_none() => Decision::Keep { change: Some(&change.id) },
+            (_, true) => Decision::Wait,
+            (_, false) => Decision::Resolve(change),
+        };
+    }
+    if is_kept || (!told.is_over() && kept.is_none_or(Subscription::is_over)) {
+        return Decision::Keep { change: None };
+    }
+    stray
+}
+
+impl Cashier {
+    /// Takes up an event that Stripe has sent as `payload`, signed as `header` says.
+    ///
+    /// # Errors
+    /// It is not from Stripe; or it cannot be dealt with now, and Stripe has to send it again.
+    pub async fn take_event(&self, header: Option<&str>, payload: &[u8]) -> Result<(), Problem> {
+        // Without an account there is nobody who could send one.
+        let stripe = self.stripe.as_ref().ok_or_else(Problem::route_not_found)?;
+        let now = self.app.now();
+        signature::verify(header, payload, stripe.webhook_secret(), now).map_err(|error| {
+            Problem::invalid_signature(match error {
+                SignatureError::Malformed => "the header `Stripe-Signature` is missing or malformed",
+                SignatureError::Mismatch => {
+                    "the signature does not match: the signing secret is another, or the body was changed"
+                }
+                SignatureError::Stale => "the signature is more than five minutes from now",
+            })
+        })?;
+        let event: Event = serde_json::from_slice(payload).map_err(|error| {
+            Problem::invalid_input(vec![FieldError::new("body", format!("is not an event: {error}"))])
+        })?;
+        if self.app.store.event_seen(&event.id).await? {
+            return Ok(());
+        }
+        match event.subscription() {
+            Some(subscription) if event.account.is_none() => {
+                Ok(self.sync(stripe, subscription, &event.id).await?)
+            }
+            _ => Ok(self.app.store.note_event(&event.id, now).await?),
+        }
+    }
+
+    /// Brings the table in line with the subscription `id` as it is at Stripe now, whatever `event` said of
+    /// it: so events may come late, twice and in any order.
+    async fn sync(&self, stripe: &Stripe, id: &str, event: &str) -> Result<(), Failure> {
+        let store = &self.app.store;
+        // Only for the bucket that it names, which never changes.
+        let Some(bucket) = stripe.subscription(id).await?.and_then(|told| told.bucket()) else {
+            return Ok(store.note_event(event, self.app.now()).await?);
+        };
+        for attempt in 0..CHANGE_ATTEMPTS {
+            before_attempt(attempt).await?;
+            let billing = store.billing(&bucket).await?;
+            // Read before it is asked for: what was committed meanwhile cannot be newer than this.
+            let Some(told) = stripe.subscription(id).await? else { break };
+            match decide(&billing, &told, self.app.now()) {
+                Decision::Keep { change } => match self.keep_told(&billing, &told, change, event).await {
+                    Ok(()) | Err(BillingError::EventSeen) => return Ok(()),
+                    Err(BillingError::Changed | BillingError::BucketNotFound) => {}
+                    Err(error) => return Err(error.into()),
+                },
+                Decision::Cancel => {
+                    tracing::warn!(subscription = id, "a subscription that pays for nothing is cancelled");
+                    stripe.cancel(id).await?;
+                    break;
+                }
+                Decision::Wait => return Err(BillingError::Busy.into()),
+                Decision::Resolve(change) => self.resolve_left(stripe, &bucket, change).await?,
+                Decision::Ignore => break,
+            }
+        }
+        Ok(store.note_event(event, self.app.now()).await?)
+    }
+
+    async fn keep_told(
+        &self,
+        billing: &Billing,
+        told: &StripeSubscription,
+        change: Option<&str>,
+        event: &str,
+    ) -> Result<(), BillingError> {
+        let bucket = billing.bucket.clone().ok_or(BillingError::BucketNotFound)?;
+        let subscription = match told.kept(&self.app.config.plans) {
+            Ok(subscription) => subscription,
+            Err(error) => {
+                // The operator's own, with a price of their own: no plan follows from it.
+                tracing::warn!(subscription = told.id, error = %error, "a subscription is not understood");
+                return self.app.store.note_event(event, self.app.now()).await.map_err(Into::into);
+            }
+        };
+        let kept = Kept {
+            bucket,
+            before: billing.subscription.as_ref(),
+            subscription,
+            change,
+            event: Some(event),
+            actor: None,
+        };
+        self.app.store.keep_subscription(kept, self.app.now()).await.map(drop)
+    }
+
+    /// Deals with a change that its author has left, if nobody else does.
+    async fn resolve_left(
+        &self,
+        stripe: &Stripe,
+        bucket: &BucketId,
+        change: &BillingChange,
+    ) -> Result<(), Failure> {
+        let leased = self.app.store.lease_change(bucket, change, self.app.now()).await?;
+        match leased {
+            Some(change) => self.resolve(stripe, bucket, &change).await,
+            None => Err(BillingError::Busy.into()),
+        }
+    }
+
+    /// The invoices of what pays or has paid for `bucket`, latest first; none where nothing ever has.
+    ///
+    /// # Errors
+    /// The table or Stripe does not answer.
+    pub async fn invoices(&self, bucket: &BucketId) -> Result<Vec<Invoice>, Problem> {
+        let Some(stripe) = &self.stripe else { return Ok(Vec::new()) };
+        let Some(kept) = self.app.store.billing(bucket).await?.subscription else { return Ok(Vec::new()) };
+        let mut invoices = Vec::new();
+        for id in kept.former.iter().chain([&kept.subscription.id]) {
+            invoices.extend(stripe.invoices(id).await.map_err(|error| refusal(&error))?);
+        }
+        invoices.sort_by_key(|invoice| std::cmp::Reverse(invoice.created()));
+        Ok(invoices)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use shared::{
+        domain::{Bucket, PlanName, Plans},
+        store::KeptSubscription,
+    };
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_000);
+
+    fn told(id: &str, status: &str, change: Option<&str>) -> StripeSubscription {
+        let mut told = json!({
+            "id": id, "customer": "cus_1", "status": status, "metadata": { "bucket_id": "0123456789abcdef01234567" },
+            "items": { "data": [{
+                "id": "si_1", "price": { "id": "price_1", "lookup_key": "bucket_plus" },
+                "current_period_start": 1, "current_period_end": 2,
+            }] },
+        });
+        if let Some(change) = change {
+            told["metadata"]["change"] = json!(change);
+        }
+        serde_json::from_value(told).unwrap()
+    }
+
+    fn kept(id: &str, status: &str) -> KeptSubscription {
+        let subscription = told(id, status, None).kept(&Plans::built_in().unwrap()).unwrap();
+        KeptSubscription { subscription, former: Vec::new(), version: 1 }
+    }
+
+    fn change(id: &str, is_transfer: bool, is_leased: bool) -> BillingChange {
+        let user = || serde_json::from_value(json!("0123456789abcdef01234567")).unwrap();
+        BillingChange {
+            id: id.to_owned(),
+            actor: user(),
+            fingerprint: String::new(),
+            new_owner: is_transfer.then(user),
+            lease_until: Timestamp::from_seconds(if is_leased { 1_001 } else { 1_000 }),
+        }
+    }
+
+    fn bucket() -> Bucket {
+        Bucket {
+            id: serde_json::from_value(json!("0123456789abcdef01234567")).unwrap(),
+            name: serde_json::from_value(json!("Servers")).unwrap(),
+            comment: serde_json::from_value(json!("")).unwrap(),
+            app_url: serde_json::from_value(json!("")).unwrap(),
+            configuration: None,
+            public_id: serde_json::from_value(json!("abcdefghijklmno")).unwrap(),
+            secret_id: serde_json::from_value(json!("abcdefghijklmno")).unwrap(),
+            owner_id: serde_json::from_value(json!("0123456789abcdef01234567")).unwrap(),
+            owner_username: serde_json::from_value(json!("owner")).unwrap(),
+            plan: PlanName::default(),
+            plan_ends_at: None,
+            trial: None,
+            seats_used: 1,
+            servers_used: 0,
+            version: 1,
+            created_at: NOW,
+            updated_at: NOW,
+            deleted_at: None,
+        }
+    }
+
+    #[test]
+    fn what_is_done_about_a_subscription_depends_on_what_is_kept_and_what_is_under_way() {
+        use Decision::{Cancel, Ignore, Keep, Resolve, Wait};
+        let keep = Keep { change: None };
+        let own = || told("sub_1", "active", Some("own"));
+        let by_hand = || told("sub_1", "active", None);
+        let over = || told("sub_1", "canceled", Some("own"));
+        let (upgrade, left) = (change("own", false, true), change("own", false, false));
+        let (moving, unmoved) = (change("own", true, true), change("own", true, false));
+        let (other, other_left) = (change("other", false, true), change("other", false, false));
+        let same = Some(kept("sub_1", "active"));
+        let another = Some(kept("sub_2", "active"));
+        let ended = Some(kept("sub_2", "canceled"));
+
+        for (number, (told, subscription, change, expected)) in [
+            // Nothing is under way.
+            (own(), None, None, keep),
+            (by_hand(), None, None, Keep { change: None }),
+            (own(), same.clone(), None, Keep { change: None }),
+            (over(), same.clone(), None, Keep { change: None }),
+            (own(), ended.clone(), None, Keep { change: None }),
+            (own(), another.clone(), None, Cancel),
+            (by_hand(), another.clone(), None, Ignore),
+            (over(), another.clone(), None, Ignore),
+            (over(), None, None, Ignore),
+            // Its own change is, or was left.
+            (own(), None, Some(&upgrade), Keep { change: Some("own") }),
+            (own(), None, Some(&left), Keep { change: Some("own") }),
+            (own(), same.clone(), Some(&left), Keep { change: Some("own") }),
+            (own(), same.clone(), Some(&upgrade), Keep { change: None }),
+            (own(), another.clone(), Some(&moving), Wait),
+            (own(), another.clone(), Some(&unmoved), Resolve(&unmoved)),
+            // Another one is, or was left.
+            (own(), same.clone(), Some(&other), Keep { change: None }),
+            (own(), same.clone(), Some(&other_left), Resolve(&other_left)),
+            (own(), None, Some(&other), Wait),
+            (own(), None, Some(&other_left), Resolve(&other_left)),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let billing = Billing { bucket: Some(bucket()), subscription, change: change.cloned() };
+
+            assert_eq!(decide(&billing, &told, NOW), expected, "case {number}");
+        }
+        for (told, expected) in [(own(), Cancel), (by_hand(), Ignore), (over(), Ignore)] {
+            let billing = Billing { bucket: None, subscription: None, change: None };
+            assert_eq!(decide(&billing, &told, NOW), expected, "of a bucket that is gone");
+        }
+    }
+
+    #[test]
+    fn an_event_tells_which_subscription_to_look_at_and_nothing_else() {
+        let event = |kind: &str, object: Value| -> Event {
+            serde_json::from_value(json!({ "id": "evt_1", "type": kind, "data": { "object": object } }))
+                .unwrap()
+        };
+        let parent = json!({ "subscription_details": { "subscription": "sub_1" } });
+        for (kind, object, expected) in [
+            ("customer.subscription.updated", json!({ "id": "sub_1" }), Some("sub_1")),
+            ("customer.subscription.trial_will_end", json!({ "id": "sub_1" }), Some("sub_1")),
+            ("invoice.paid", json!({ "id": "in_1", "parent": parent }), Some("sub_1")),
+            ("invoice.paid", json!({ "id": "in_1", "subscription": "sub_1" }), Some("sub_1")),
+            ("invoice.paid", json!({ "id": "in_1", "subscription": { "id": "sub_1" } }), Some("sub_1")),
+            ("invoice.paid", json!({ "id": "in_1", "subscription": null }), None),
+            ("customer.subscription.updated", json!({ "id": "" }), None),
+            ("customer.updated", json!({ "id": "cus_1" }), None),
+            ("charge.succeeded", json!({ "id": "ch_1", "subscription": "sub_1" }), None),
+            ("", json!({}), None),
+        ] {
+            assert_eq!(event(kind, object).subscription(), expected, "{kind}");
+        }
+    }
+}

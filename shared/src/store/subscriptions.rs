@@ -1,0 +1,440 @@
+//! What pays for a bucket: the subscription as Stripe last told it, and the change that is under way.
+//!
+//! A change at Stripe and one in the table cannot be one transaction. So a change is first written down
+//! with an id, under a lease; its calls to Stripe carry that id in their idempotency keys and in the
+//! subscription's metadata; and what came of it is committed together with the end of the change. One
+//! that is interrupted is resumed with the same id, or found at Stripe by it.
+
+use super::{
+    Store, StoreError,
+    audit::{self, Action},
+    buckets::live,
+    items::{BillingChangeRow, StripeEventRow, SubscriptionRow, from_item},
+    keys::Key,
+    members::{LIVE, PeopleError},
+    plans::plan_fields,
+    transaction::{Refused, Transaction, Write},
+};
+use crate::domain::{Bucket, BucketId, Right, Subscription, Timestamp, UserId};
+
+/// How long a change has what pays for a bucket to itself: longer than a function can run.
+const LEASE_SECONDS: u32 = 40;
+
+/// How many former subscriptions of a bucket are remembered, for their invoices.
+const FORMER: usize = 20;
+
+/// How long an event is remembered: Stripe sends one again for 30 days at most, if asked to.
+const EVENT_DAYS: u32 = 40;
+
+/// What pays for a bucket.
+#[derive(Debug)]
+pub struct Billing {
+    /// The bucket, if it lives.
+    pub bucket: Option<Bucket>,
+    /// Its subscription, if it ever had one.
+    pub subscription: Option<KeptSubscription>,
+    /// The change that is under way or was left unfinished.
+    pub change: Option<BillingChange>,
+}
+
+/// A subscription as Stripe last told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptSubscription {
+    /// What was told.
+    pub subscription: Subscription,
+    /// The ids of those that the same customer had for the bucket before, oldest first.
+    pub former: Vec<String>,
+    /// How often something was told.
+    pub version: u32,
+}
+
+/// A change of what pays for a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BillingChange {
+    /// Its id, which its calls to Stripe carry.
+    pub id: String,
+    /// Who wants it.
+    pub actor: UserId,
+    /// What is wanted, so that the same request is known again.
+    pub fingerprint: String,
+    /// Who is to pay from then on, where the bucket changes hands.
+    pub new_owner: Option<UserId>,
+    /// Until when nobody else may touch what pays for the bucket.
+    pub lease_until: Timestamp,
+}
+
+/// A change that is asked for.
+#[derive(Clone, Debug)]
+pub struct NewChange<'a> {
+    /// The owner who wants it.
+    pub actor: &'a UserId,
+    /// The right that this takes.
+    pub right: Right,
+    /// What is wanted, so that the same request is known again; holds no secret.
+    pub fingerprint: &'a str,
+    /// Who is to pay from then on, where the bucket changes hands.
+    pub new_owner: Option<&'a UserId>,
+}
+
+/// What has come of a subscription.
+#[derive(Debug)]
+pub struct Kept<'a> {
+    /// The bucket as it was read, before Stripe was asked.
+    pub bucket: Bucket,
+    /// What was kept when the bucket was read.
+    pub before: Option<&'a KeptSubscription>,
+    /// What Stripe says now.
+    pub subscription: Subscription,
+    /// The change that this ends.
+    pub change: Option<&'a str>,
+    /// The event that told it.
+    pub event: Option<&'a str>,
+    /// Who wanted it; nobody where Stripe tells.
+    pub actor: Option<&'a UserId>,
+}
+
+/// Why a change of what pays for a bucket was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum BillingError {
+    /// The bucket is gone.
+    #[error("there is no such bucket")]
+    BucketNotFound,
+    /// The caller is not its owner.
+    #[error("only the owner has the right {0:?}")]
+    NotOwner(Right),
+    /// Another change is under way.
+    #[error("another change of what pays for the bucket is under way")]
+    Busy,
+    /// Another change was left unfinished, and has to be dealt with first; its lease is the caller's.
+    #[error("another change of what pays for the bucket was left unfinished")]
+    Unfinished(BillingChange),
+    /// What the decision rested on has changed.
+    #[error("it kept changing meanwhile")]
+    Changed,
+    /// The event was dealt with before.
+    #[error("the event was dealt with before")]
+    EventSeen,
+    /// The table failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<SubscriptionRow> for KeptSubscription {
+    fn from(row: SubscriptionRow) -> Self {
+        let SubscriptionRow { bucket_id: _, subscription, former, version } = row;
+        Self { subscription, former, version }
+    }
+}
+
+impl From<BillingChangeRow> for BillingChange {
+    fn from(row: BillingChangeRow) -> Self {
+        let BillingChangeRow { bucket_id: _, id, actor_id, fingerprint, new_owner_id, lease_until } = row;
+        Self { id, actor: actor_id, fingerprint, new_owner: new_owner_id, lease_until }
+    }
+}
+
+impl Billing {
+    /// The subscription, where it goes on by itself.
+    #[must_use]
+    pub fn going_on(&self) -> Option<&Subscription> {
+        self.subscription
+            .as_ref()
+            .map(|kept| &kept.subscription)
+            .filter(|subscription| subscription.goes_on())
+    }
+
+    /// The subscription, where it is not over.
+    #[must_use]
+    pub fn not_over(&self) -> Option<&Subscription> {
+        self.subscription
+            .as_ref()
+            .map(|kept| &kept.subscription)
+            .filter(|subscription| !subscription.is_over())
+    }
+}
+
+impl Billing {
+    /// The writes that delete the rows of what pays for `bucket`, while they are as they were read.
+    pub(super) fn end_as_read(&self, bucket: &BucketId) -> [Write; 2] {
+        [
+            as_read(Write::delete(Key::subscription(bucket)), self.subscription.as_ref()),
+            end_of_change(bucket, self.change.as_ref().map(|change| &*change.id)),
+        ]
+    }
+}
+
+/// The guard that the subscription's row is as it was read.
+fn as_read(write: Write, before: Option<&KeptSubscription>) -> Write {
+    match before {
+        Some(KeptSubscription { version, .. }) => {
+            write.when("#version = :version_as_read").value(":version_as_read", *version)
+        }
+        None => write.when("attribute_not_exists(#pk)"),
+    }
+}
+
+/// The end of the change `id`, which must be the one under way; or that there is none.
+fn end_of_change(bucket: &BucketId, id: Option<&str>) -> Write {
+    let key = Key::billing_change(bucket);
+    match id {
+        Some(id) => Write::delete(key).when("#id = :id").value(":id", id),
+        None => Write::check(key).when("attribute_not_exists(#pk)"),
+    }
+}
+
+/// The row of `bucket` after `before`, when the subscription is `subscription`.
+fn next_row(
+    bucket: &BucketId,
+    before: Option<&KeptSubscription>,
+    subscription: Subscription,
+) -> SubscriptionRow {
+    let version = before.map_or(1, |before| before.version.saturating_add(1));
+    let mut former = match before {
+        Some(before) if before.subscription.customer == subscription.customer => before.former.clone(),
+        _ => Vec::new(),
+    };
+    if let Some(before) = before
+        && before.subscription.customer == subscription.customer
+        && before.subscription.id != subscription.id
+    {
+        former.push(before.subscription.id.clone());
+        former.drain(..former.len().saturating_sub(FORMER));
+    }
+    SubscriptionRow { bucket_id: bucket.clone(), subscription, former, version }
+}
+
+impl Transaction<'_, PeopleError> {
+    /// Only while what pays for `bucket` is as it was read in `billing`, and no change of it is under way;
+    /// with `moved`, another change's id, it ends that change and is paid by another subscription.
+    pub(super) fn paid_as_read(
+        self,
+        bucket: &BucketId,
+        billing: &Billing,
+        moved: Option<(&str, Subscription)>,
+    ) -> Self {
+        let before = billing.subscription.as_ref();
+        let (change, subscription) = moved.unzip();
+        let write = match subscription {
+            Some(subscription) => Write::put(&next_row(bucket, before, subscription)),
+            None => Write::check(Key::subscription(bucket)),
+        };
+        self.guarded(as_read(write, before), PeopleError::Changed)
+            .guarded(end_of_change(bucket, change), PeopleError::Changed)
+    }
+}
+
+impl Store {
+    /// What pays for `bucket`: one read.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn billing(&self, bucket: &BucketId) -> Result<Billing, StoreError> {
+        let keys = [Key::bucket(bucket), Key::subscription(bucket), Key::billing_change(bucket)];
+        let mut found = self.batch_get(&keys).await?;
+        let [bucket, subscription, change] = keys.map(|key| found.remove(&key));
+        Ok(Billing {
+            bucket: live(bucket)?,
+            subscription: subscription.map(from_item::<SubscriptionRow>).transpose()?.map(Into::into),
+            change: change.map(from_item::<BillingChangeRow>).transpose()?.map(Into::into),
+        })
+    }
+
+    /// Begins `change` of what pays for `bucket`, or resumes it where the same one was left unfinished.
+    ///
+    /// # Errors
+    /// The bucket is gone, the actor is not its owner, or another change is under way or unfinished.
+    pub async fn begin_change(
+        &self,
+        bucket: &BucketId,
+        change: &NewChange<'_>,
+        now: Timestamp,
+    ) -> Result<BillingChange, BillingError> {
+        let NewChange { actor, right, fingerprint, new_owner } = *change;
+        let lease_until = now.plus_seconds(LEASE_SECONDS);
+        let present = self.get(&Key::billing_change(bucket)).await?;
+        let present = present.map(from_item::<BillingChangeRow>).transpose()?.map(BillingChange::from);
+        let (write, begun) = match present {
+            Some(present) if present.lease_until > now => return Err(BillingError::Busy),
+            Some(present) => {
+                let write = take_lease(bucket, &present, lease_until);
+                (write, BillingChange { lease_until, ..present })
+            }
+            None => {
+                let row = BillingChangeRow {
+                    bucket_id: bucket.clone(),
+                    id: audit::ulid(now)?,
+                    actor_id: actor.clone(),
+                    fingerprint: fingerprint.to_owned(),
+                    new_owner_id: new_owner.cloned(),
+                    lease_until,
+                };
+                (Write::put_new(&row), row.into())
+            }
+        };
+        let me = actor.clone();
+        self.transaction()
+            .guarded_by(
+                Write::check(Key::bucket(bucket))
+                    .when(format!("{LIVE} AND #owner_id = :me"))
+                    .value(":me", actor.as_str()),
+                move |old| match live(old) {
+                    Err(error) => error.into(),
+                    Ok(Some(bucket)) if bucket.owner_id != me => BillingError::NotOwner(right),
+                    Ok(_) => BillingError::BucketNotFound,
+                },
+            )
+            .guarded(write, BillingError::Busy)
+            .commit()
+            .await?;
+        let same =
+            (&begun.actor, &*begun.fingerprint, begun.new_owner.as_ref()) == (actor, fingerprint, new_owner);
+        if same { Ok(begun) } else { Err(BillingError::Unfinished(begun)) }
+    }
+
+    /// Takes over the change `left`, which its author has left unfinished; nothing where somebody else has.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn lease_change(
+        &self,
+        bucket: &BucketId,
+        left: &BillingChange,
+        now: Timestamp,
+    ) -> Result<Option<BillingChange>, StoreError> {
+        struct Taken;
+        let lease_until = now.plus_seconds(LEASE_SECONDS);
+        let write = take_lease(bucket, left, lease_until);
+        match self.transaction().guarded(write, Refused::By(Taken)).commit().await {
+            Ok(()) => Ok(Some(BillingChange { lease_until, ..left.clone() })),
+            Err(Refused::By(Taken)) => Ok(None),
+            Err(Refused::Store(error)) => Err(error),
+        }
+    }
+
+    /// Forgets the change `id`, of which nothing has come or will come.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn drop_change(&self, bucket: &BucketId, id: &str) -> Result<(), StoreError> {
+        self.on_change(end_of_change(bucket, Some(id))).await
+    }
+
+    /// Leaves the change `id` unfinished, for who asks for it again: what has come of it is not known.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn leave_change(&self, bucket: &BucketId, id: &str, now: Timestamp) -> Result<(), StoreError> {
+        let write = Write::update(Key::billing_change(bucket), "SET #lease_until = :now")
+            .when("#id = :id")
+            .value(":now", now)
+            .value(":id", id);
+        self.on_change(write).await
+    }
+
+    /// Commits a write of a change's row that is meant for one change alone: where it is no longer there,
+    /// somebody else has ended it.
+    async fn on_change(&self, write: Write) -> Result<(), StoreError> {
+        struct Ended;
+        match self.transaction().guarded(write, Refused::By(Ended)).commit().await {
+            Ok(()) | Err(Refused::By(Ended)) => Ok(()),
+            Err(Refused::Store(error)) => Err(error),
+        }
+    }
+
+    /// Keeps what Stripe says of a bucket's subscription: the bucket's plan follows it, the change that
+    /// led to it ends, and the event that told it is remembered. Gives the bucket as it is then.
+    ///
+    /// # Errors
+    /// The bucket is gone or has changed, other news came first, or the event was dealt with before.
+    pub async fn keep_subscription(&self, kept: Kept<'_>, now: Timestamp) -> Result<Bucket, BillingError> {
+        let Kept { bucket, before, subscription, change, event, actor } = kept;
+        let (id, version) = (bucket.id.clone(), bucket.version);
+        let paid = bucket.on_plan(subscription.plan.clone(), subscription.plan_ends_at(), now);
+        let row = next_row(&id, before, subscription);
+        let entry = match actor {
+            Some(actor) => audit::entry(&id, actor, Action::Upgrade, now),
+            None => audit::entry_of_stripe(&id, Action::SyncSubscription, now),
+        };
+        let mut transaction = self
+            .transaction()
+            .guarded_by(
+                Write::set(Key::bucket(&id), plan_fields(&paid))
+                    .when(format!("{LIVE} AND #version = :version_as_read"))
+                    .value(":version_as_read", version),
+                |old| match live(old) {
+                    Err(error) => error.into(),
+                    Ok(None) => BillingError::BucketNotFound,
+                    Ok(Some(_)) => BillingError::Changed,
+                },
+            )
+            .guarded(as_read(Write::put(&row), before), BillingError::Changed)
+            .with(entry.write()?);
+        if let Some(change) = change {
+            transaction = transaction.guarded(end_of_change(&id, Some(change)), BillingError::Changed);
+        }
+        if let Some(event) = event {
+            transaction = transaction.guarded(event_write(event, now), BillingError::EventSeen);
+        }
+        transaction.commit().await?;
+        Ok(paid)
+    }
+
+    /// Whether the event `id` was dealt with.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn event_seen(&self, id: &str) -> Result<bool, StoreError> {
+        Ok(self.get(&Key::stripe_event(id)).await?.is_some())
+    }
+
+    /// Remembers that the event `id`, of which nothing follows, was dealt with.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn note_event(&self, id: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.on_change(event_write(id, now)).await
+    }
+
+    /// Notes that `user` is the customer `customer` at Stripe, and no longer `before`. Where somebody else
+    /// was first, theirs stands. Gives the customer that stands.
+    ///
+    /// # Errors
+    /// The table failed, or there is no such user.
+    pub async fn set_customer(
+        &self,
+        user: &UserId,
+        customer: &str,
+        before: Option<&str>,
+    ) -> Result<String, StoreError> {
+        struct Other;
+        let write =
+            Write::update(Key::user(user), "SET #stripe_customer = :customer").value(":customer", customer);
+        let write = match before {
+            Some(before) => write.when("#stripe_customer = :before").value(":before", before),
+            None => write.when("attribute_exists(#pk) AND attribute_not_exists(#stripe_customer)"),
+        };
+        match self.transaction().guarded(write, Refused::By(Other)).commit().await {
+            Ok(()) => Ok(customer.to_owned()),
+            Err(Refused::Store(error)) => Err(error),
+            Err(Refused::By(Other)) => {
+                let user = self.user(user).await?;
+                user.and_then(|user| user.stripe_customer)
+                    .ok_or_else(|| StoreError::Row("a payer without user row".to_owned()))
+            }
+        }
+    }
+}
+
+/// Takes the lease of `change`, as it was read.
+fn take_lease(bucket: &BucketId, change: &BillingChange, lease_until: Timestamp) -> Write {
+    Write::update(Key::billing_change(bucket), "SET #lease_until = :lease_until")
+        .when("#id = :id AND #lease_until = :lease_as_read")
+        .value(":lease_until", lease_until)
+        .value(":id", change.id.as_str())
+        .value(":lease_as_read", change.lease_until)
+}
+
+fn event_write(id: &str, now: Timestamp) -> Write {
+    let ttl = now.plus_days(EVENT_DAYS).as_seconds();
+    Write::put_new(&StripeEventRow { id: id.to_owned(), ttl })
+}
