@@ -1,5 +1,5 @@
 //! Reads `template.yaml`, the one list of routes: functions, their environment and events, the CORS
-//! rules of the API, the tables.
+//! rules of the HTTP API, the WebSocket API, the tables.
 //!
 //! Only what the local stack plays is evaluated, so that a template may use anything of
 //! `CloudFormation` elsewhere (policies, outputs, alarms).
@@ -7,6 +7,7 @@
 mod evaluate;
 mod parameters;
 mod streams;
+mod websocket;
 mod yaml;
 
 use std::cell::RefCell;
@@ -18,6 +19,8 @@ use serde_json::{Map, json};
 
 use self::evaluate::{Scope, Value};
 pub use self::streams::{StartingPosition, StreamTrigger};
+use self::websocket::Resource;
+pub use self::websocket::{Integration, WebSocketApi};
 use self::yaml::Node;
 use crate::gateway::Pattern;
 
@@ -46,6 +49,8 @@ pub struct Template {
     pub functions: Vec<Function>,
     /// `CorsConfiguration` of the HTTP API, if it has one.
     pub cors: Option<Cors>,
+    /// The WebSocket API, if there is one.
+    pub websocket: Option<WebSocketApi>,
     /// The `DynamoDB` tables, in the order of the template.
     pub tables: Vec<Table>,
 }
@@ -195,14 +200,16 @@ impl Source {
             Some((name.clone(), kind.to_owned()))
         });
         let types: BTreeMap<String, String> = types.collect();
-        let scope = Scope {
+        let mut scope = Scope {
             parameters: &parameters,
             resources: &types,
+            stages: BTreeMap::new(),
             mappings: self.root.get("Mappings"),
             conditions: self.root.get("Conditions"),
             known: RefCell::default(),
             pending: RefCell::default(),
         };
+        scope.stages = stage_names(&scope, resources)?;
 
         let mut template = Template {
             parameters: parameters
@@ -211,26 +218,21 @@ impl Source {
                 .collect(),
             functions: Vec::new(),
             cors: None,
+            websocket: None,
             tables: Vec::new(),
         };
         let globals =
             Properties::of(&scope, self.root.get("Globals").and_then(|globals| globals.get("Function")));
         let mut api = None;
+        let mut others = Vec::new();
         for (name, resource) in resources.entries() {
             let path = format!("Resources.{name}");
             let kind = types.get(name).map(String::as_str);
             let kind = kind.ok_or_else(|| resource.error(&path, "the `Type` is missing"))?;
-            if let Some(condition) = resource.get("Condition") {
-                let condition_name = condition.text().unwrap_or_default();
-                if !scope.condition(condition_name, condition, &path)? {
-                    continue;
-                }
+            if !is_there(&scope, resource, &path)? {
+                continue;
             }
-            let properties = Properties {
-                scope: &scope,
-                node: resource.get("Properties").unwrap_or(resource),
-                path: format!("{path}.Properties"),
-            };
+            let properties = Properties::of_resource(&scope, name, resource);
             match kind {
                 "AWS::Serverless::Function" => {
                     template.functions.push(function(name, &properties, globals.as_ref())?);
@@ -243,13 +245,41 @@ impl Source {
                     template.cors = cors(&properties)?;
                 }
                 "AWS::DynamoDB::Table" => template.tables.push(table(name, &properties)?),
-                _ => {}
+                _ => others.push(Resource { name, kind, node: resource, properties }),
             }
         }
         unique(&template.functions, resources)?;
         streams::check(&template.functions, &template.tables, resources)?;
+        template.websocket = websocket::read(&others, &template.functions)?;
         Ok(template)
     }
+}
+
+/// Whether the condition of `resource`, if it has one, holds.
+fn is_there(scope: &Scope<'_>, resource: &Node, path: &str) -> Result<bool, TemplateError> {
+    match resource.get("Condition") {
+        Some(condition) => scope.condition(condition.text().unwrap_or_default(), condition, path),
+        None => Ok(true),
+    }
+}
+
+/// The name of each stage of an API, which is what its `Ref` gives.
+fn stage_names(scope: &Scope<'_>, resources: &Node) -> Result<BTreeMap<String, Value>, TemplateError> {
+    let mut names = BTreeMap::new();
+    for (name, resource) in resources.entries() {
+        let path = format!("Resources.{name}");
+        if resource.get("Type").and_then(Node::text) == Some(evaluate::STAGE)
+            && is_there(scope, resource, &path)?
+        {
+            let properties = Properties::of_resource(scope, name, resource);
+            let stage = properties.get("StageName")?;
+            if stage.text().is_none() {
+                return Err(properties.error("StageName", "must be text"));
+            }
+            names.insert(name.clone(), stage);
+        }
+    }
+    Ok(names)
 }
 
 /// The properties of one resource, evaluated one by one as they are asked for.
@@ -260,6 +290,12 @@ struct Properties<'a> {
 }
 
 impl<'a> Properties<'a> {
+    /// Those of the resource `name`.
+    fn of_resource(scope: &'a Scope<'a>, name: &str, resource: &'a Node) -> Self {
+        let node = resource.get("Properties").unwrap_or(resource);
+        Self { scope, node, path: format!("Resources.{name}.Properties") }
+    }
+
     /// `Globals.Function`.
     fn of(scope: &'a Scope<'a>, globals: Option<&'a Node>) -> Option<Self> {
         globals.map(|node| Self { scope, node, path: "Globals.Function".to_owned() })

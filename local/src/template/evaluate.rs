@@ -12,6 +12,9 @@ use super::{ACCOUNT, REGION, STACK_NAME, TemplateError};
 /// Longer text is refused: nested substitutions could grow without bound.
 const MAX_TEXT: usize = 64 * 1024;
 
+/// The one type whose `Ref` gives something else than an id: the name of the stage.
+pub(super) const STAGE: &str = "AWS::ApiGatewayV2::Stage";
+
 /// An evaluated value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value {
@@ -44,6 +47,8 @@ pub(super) struct Scope<'a> {
     pub(super) parameters: &'a BTreeMap<String, Value>,
     /// Logical id to type.
     pub(super) resources: &'a BTreeMap<String, String>,
+    /// Logical id to name of the stages. Empty while the names themselves are evaluated.
+    pub(super) stages: BTreeMap<String, Value>,
     pub(super) mappings: Option<&'a Node>,
     pub(super) conditions: Option<&'a Node>,
     /// Conditions found so far: without it, conditions that name others twice take exponential time.
@@ -192,14 +197,16 @@ impl Scope<'_> {
         }
     }
 
-    /// What `Ref` gives: a parameter's value, a resource's logical id (locally its physical one as
-    /// well) or a pseudo parameter.
+    /// What `Ref` gives: a parameter's value, a stage's name, any other resource's logical id (locally its
+    /// physical one as well) or a pseudo parameter.
     fn reference(&self, name: &str) -> Option<Value> {
         if let Some(value) = self.parameters.get(name) {
             return Some(value.clone());
         }
-        if self.resources.contains_key(name) {
-            return Some(Value::Text(name.to_owned()));
+        match self.resources.get(name).map(String::as_str) {
+            Some(STAGE) => return self.stages.get(name).cloned(),
+            Some(_) => return Some(Value::Text(name.to_owned())),
+            None => {}
         }
         let text = match name {
             "AWS::AccountId" => ACCOUNT,
@@ -242,7 +249,10 @@ impl Scope<'_> {
         match (kind.as_str(), attribute) {
             (_, "Arn") => Ok(arn),
             ("AWS::DynamoDB::Table", "StreamArn") => Ok(format!("{arn}/stream/local")),
-            ("AWS::SQS::Queue", "QueueName") => Ok(resource.to_owned()),
+            ("AWS::ApiGatewayV2::Api", "ApiEndpoint") => {
+                Ok(format!("wss://{resource}.execute-api.{REGION}.amazonaws.com"))
+            }
+            ("AWS::ApiGatewayV2::Api", "ApiId") | ("AWS::SQS::Queue", "QueueName") => Ok(resource.to_owned()),
             _ => Err(format!("the local stack does not know the attribute `{attribute}` of `{resource}`")),
         }
     }

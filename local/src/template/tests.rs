@@ -6,7 +6,9 @@ use super::*;
 fn with(preamble: &str, value: &str) -> String {
     format!(
         "{preamble}\nResources:\n  Table: {{ Type: AWS::DynamoDB::Table, Properties: {{}} }}\n  Queue: {{ Type: \
-         AWS::SQS::Queue }}\n  F:\n    Type: \
+         AWS::SQS::Queue }}\n  Socket: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, \
+         RouteSelectionExpression: a }} }}\n  SocketStage: {{ Type: AWS::ApiGatewayV2::Stage, Properties: {{ ApiId: \
+         !Ref Socket, AutoDeploy: true, StageName: !Join ['-', [dev, 1]] }} }}\n  F:\n    Type: \
          AWS::Serverless::Function\n    Properties:\n      CodeUri: target/lambda/f/\n      Environment:\n        \
          Variables:\n          VALUE: {value}\n"
     )
@@ -64,6 +66,11 @@ fn each_intrinsic_function_has_its_value() {
         ),
         ("!GetAtt Queue.Arn", "arn:aws:sqs:us-east-1:000000000000:Queue"),
         ("!GetAtt Queue.QueueName", "Queue"),
+        ("!GetAtt Socket.ApiId", "Socket"),
+        ("!GetAtt Socket.ApiEndpoint", "wss://Socket.execute-api.us-east-1.amazonaws.com"),
+        ("!Ref Socket", "Socket"),
+        ("!Ref SocketStage", "dev-1"),
+        ("!Sub 'wss://${Socket}/${SocketStage}'", "wss://Socket/dev-1"),
         (
             "!Sub '${Stage}/${Table}/${Table.Arn}/${AWS::Region}/${!Stage}'",
             "dev/Table/arn:aws:dynamodb:us-east-1:000000000000:table/Table/us-east-1/${Stage}",
