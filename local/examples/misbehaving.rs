@@ -3,7 +3,9 @@
 //! The event's field `do`, or else the query parameter `do`, says what; without it, the event is
 //! returned. The variable `INIT` says what goes wrong before the first event.
 //!
-//! An event of a stream is written out, and then handled as the attribute `do` of its items says.
+//! An event of a stream is written out, and then handled as the attribute `do` of its items says. So is one of
+//! a WebSocket API; what `$disconnect` is to do says the variable `DISCONNECT`, and without anything to do the
+//! answer is a success.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -11,7 +13,7 @@ use std::net::TcpStream;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use lambda_runtime::{Context, Error, LambdaEvent, service_fn};
 use serde_json::{Value, json};
 
 #[tokio::main(flavor = "current_thread")]
@@ -31,11 +33,33 @@ async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
         writeln!(std::io::stdout(), "event {payload}")?;
         return handle_records(records).await;
     }
+    if let Some(kind) = payload.pointer("/requestContext/eventType").and_then(Value::as_str) {
+        writeln!(std::io::stdout(), "event {payload}")?;
+        let told = match kind {
+            "DISCONNECT" => std::env::var("DISCONNECT").unwrap_or_default(),
+            _ => payload
+                .pointer("/queryStringParameters/do")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
+        };
+        return match told.split_once(':').unwrap_or((&told, "")) {
+            ("", _) => Ok(json!({ "statusCode": 200 })),
+            ("sleep", _) => act(&told, &context).await.map(|_| json!({ "statusCode": 200 })),
+            ("status", status) => Ok(json!({ "statusCode": status.parse::<u16>()? })),
+            _ => act(&told, &context).await,
+        };
+    }
     let action = payload.get("do").or_else(|| payload.pointer("/queryStringParameters/do"));
-    let (action, argument) = match action.and_then(Value::as_str) {
-        Some(action) => action.split_once(':').unwrap_or((action, "")),
-        None => return Ok(payload),
-    };
+    match action.and_then(Value::as_str) {
+        Some(action) => act(action, &context).await,
+        None => Ok(payload),
+    }
+}
+
+/// Does as `action` says.
+async fn act(action: &str, context: &Context) -> Result<Value, Error> {
+    let (action, argument) = action.split_once(':').unwrap_or((action, ""));
     match action {
         "context" => Ok(json!({
             "environment": std::env::vars().collect::<BTreeMap<_, _>>(),

@@ -1,10 +1,11 @@
 //! An API Gateway HTTP API: routes, CORS, limits, and the way from a request to an event and from a
-//! function's answer back to a response.
+//! function's answer back to a response. Beside it, a WebSocket API.
 
 mod cors;
 mod event;
 mod response;
 mod routes;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use time::OffsetDateTime;
 use self::event::{Arrival, Event};
 pub(crate) use self::routes::Pattern;
 use self::routes::Routes;
+pub(crate) use self::websocket::Sockets;
+pub use self::websocket::WebSocketLimits;
 use crate::http::{self, Peer, Unreadable};
 use crate::ids;
 use crate::lambda::{InvokeError, Lambda};

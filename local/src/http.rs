@@ -75,7 +75,11 @@ async fn serve(stream: TcpStream, peer: SocketAddr, router: Router) {
         router.clone().call(request)
     });
     // An error means that the client broke off or did not speak HTTP; it has been told by then.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let _ = http1::Builder::new()
+        .preserve_header_case(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
 }
 
 /// Why a body could not be read.

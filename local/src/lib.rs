@@ -1,6 +1,9 @@
 //! The one-machine stack: plays API Gateway, Lambda, `DynamoDB` and its streams, SES and an OpenID
 //! provider for the functions of a `template.yaml`, on loopback, with nothing else installed.
 //!
+//! API Gateway is an HTTP API at the stack's origin and, if the template declares one, a WebSocket API at the
+//! path that is the name of its stage. Messages of clients go nowhere, and nothing can be sent to them.
+//!
 //! It knows no rule of the product and no route: what there is to play stands in the template. The
 //! functions run as they are: only endpoints in their environment differ.
 
@@ -19,6 +22,7 @@ mod stream;
 pub mod template;
 
 pub use database::DatabaseError;
+pub use gateway::WebSocketLimits;
 pub use identity::Identity;
 pub use lambda::InvokeError;
 pub use mail::MailError;

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::database::{self, Database, DatabaseError};
-use crate::gateway::{self, Gateway};
+use crate::gateway::{self, Gateway, Sockets, WebSocketLimits};
 use crate::http::{self, Server};
 use crate::identity::{self, Identity, IdentityError};
 use crate::lambda::{InvokeError, Lambda, Limits};
@@ -24,6 +24,9 @@ use crate::mail::{self, MailError, Outbox};
 use crate::secrets::Secrets;
 use crate::stream::{StreamError, Triggers};
 use crate::template::{Source, Template, TemplateError};
+
+/// The parameter that says where agents reach the WebSocket API.
+const AGENT_ORIGIN: &str = "AgentOrigin";
 
 /// Is given each line that a function writes and each failure of one: the name of its binary, and
 /// the line without its end.
@@ -66,6 +69,15 @@ impl Options {
         ] {
             if source.declares(name) {
                 parameters.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+            }
+        }
+        if source.declares(AGENT_ORIGIN) && !parameters.contains_key(AGENT_ORIGIN) {
+            // Where the WebSocket API is, only the evaluated template says.
+            let origin = websocket_origin(&origin);
+            let mut provisional = parameters.clone();
+            provisional.insert(AGENT_ORIGIN.to_owned(), format!("{origin}/"));
+            if let Some(api) = source.evaluate(&provisional)?.websocket {
+                parameters.insert(AGENT_ORIGIN.to_owned(), format!("{origin}{}", api.path()));
             }
         }
         Ok(source.evaluate(&parameters)?)
@@ -171,15 +183,28 @@ pub struct Stack {
     identity: Identity,
     lambda: Arc<Lambda>,
     /// Taken when the stack is stopped.
-    running: Option<(Triggers, Server, Database)>,
+    running: Option<Running>,
     dynamodb_endpoint: String,
+}
+
+/// What of a stack is to be stopped in order.
+struct Running {
+    sockets: Option<Arc<Sockets>>,
+    triggers: Triggers,
+    server: Server,
+    database: Database,
 }
 
 impl Stack {
     /// Starts a stack in the current tokio runtime.
     pub async fn start(options: Options) -> Result<Self, StartError> {
+        Self::start_limited(options, WebSocketLimits::default()).await
+    }
+
+    /// Starts a stack whose WebSocket API has other limits than that of AWS.
+    pub async fn start_limited(options: Options, limits: WebSocketLimits) -> Result<Self, StartError> {
         let listener = Self::listen(options.port)?;
-        Self::start_on(listener, options).await
+        Self::start_with(listener, options, limits).await
     }
 
     /// Takes a port of 127.0.0.1 (0: any that is free) for [`Stack::start_on`].
@@ -198,6 +223,14 @@ impl Stack {
 
     /// Starts a stack on a port that [`Stack::listen`] has taken. [`Options::port`] is not used.
     pub async fn start_on(listener: TcpListener, options: Options) -> Result<Self, StartError> {
+        Self::start_with(listener, options, WebSocketLimits::default()).await
+    }
+
+    async fn start_with(
+        listener: TcpListener,
+        options: Options,
+        limits: WebSocketLimits,
+    ) -> Result<Self, StartError> {
         let template = options.read_template(&listener)?;
         let origin = origin(&listener)?;
         let address = listener.local_addr().map_err(StartError::Listen)?;
@@ -243,14 +276,21 @@ impl Stack {
                 return Err(error.into());
             }
         };
+        let sockets = template
+            .websocket
+            .clone()
+            .map(|api| Sockets::new(api, limits, Arc::clone(&lambda), Arc::clone(&logs), address));
         let gateway =
             Gateway::new(&template, Arc::clone(&lambda), logs, address, gateway::INTEGRATION_TIMEOUT);
-        let router = gateway
+        let mut router = gateway
             .router()
             .route("/_local/health", get(health))
             .nest(identity::PATH, identity.router())
             .merge(outbox.router())
             .merge(secrets.router());
+        if let Some(sockets) = &sockets {
+            router = router.merge(sockets.router());
+        }
         let server = Server::spawn(listener, router);
 
         Ok(Self {
@@ -259,7 +299,7 @@ impl Stack {
             identity,
             lambda,
             dynamodb_endpoint: database.endpoint().to_owned(),
-            running: Some((triggers, server, database)),
+            running: Some(Running { sockets, triggers, server, database }),
         })
     }
 
@@ -267,6 +307,13 @@ impl Stack {
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// Where the WebSocket API is, if there is one: `ws://127.0.0.1:PORT/STAGE`.
+    #[must_use]
+    pub fn websocket_url(&self) -> Option<String> {
+        let api = self.template.websocket.as_ref()?;
+        Some(format!("{}{}", websocket_origin(&self.origin), api.path()))
     }
 
     /// Where `DynamoDB` is: `http://127.0.0.1:PORT`. Any credentials will do.
@@ -305,18 +352,29 @@ impl Stack {
         self.lambda.instances_started(function)
     }
 
-    /// Waits until the functions that the streams trigger have handled every change that has been made by
-    /// now, at most `limit`. Whether they have.
+    /// Waits until the functions have been told of every WebSocket connection that has ended by now, and those
+    /// that the streams trigger have handled every change that has been made by then, at most `limit`. Whether
+    /// they have.
     ///
-    /// What they change themselves comes after "now"; a batch that was given up counts as handled.
+    /// What they change themselves comes after "then"; a batch that was given up counts as handled.
     pub async fn settled(&self, limit: Duration) -> bool {
-        let Some((triggers, _, _)) = &self.running else { return true };
-        tokio::time::timeout(limit, triggers.settled()).await.is_ok_and(|settled| settled.is_ok())
+        let Some(Running { sockets, triggers, .. }) = &self.running else { return true };
+        let all = async {
+            if let Some(sockets) = sockets {
+                sockets.settled().await;
+            }
+            triggers.settled().await
+        };
+        tokio::time::timeout(limit, all).await.is_ok_and(|settled| settled.is_ok())
     }
 
-    /// Ends the stack, and returns when every process is gone and everything is on disk.
+    /// Ends the stack, and returns when every process is gone and everything is on disk. The functions are told
+    /// of the WebSocket connections that end with it, for as long as that takes no more than a few seconds.
     pub async fn stop(mut self) {
-        if let Some((triggers, server, database)) = self.running.take() {
+        if let Some(Running { sockets, triggers, server, database }) = self.running.take() {
+            if let Some(sockets) = sockets {
+                sockets.stop().await;
+            }
             triggers.stop().await;
             server.stop().await;
             self.lambda.stop().await;
@@ -340,6 +398,11 @@ impl std::fmt::Debug for Stack {
 fn origin(listener: &TcpListener) -> Result<String, StartError> {
     let address = listener.local_addr().map_err(StartError::Listen)?;
     Ok(format!("http://{address}"))
+}
+
+/// The same origin with the scheme of a WebSocket.
+fn websocket_origin(origin: &str) -> String {
+    origin.replacen("http", "ws", 1)
 }
 
 fn issuer(origin: &str) -> String {

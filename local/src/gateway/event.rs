@@ -23,7 +23,7 @@ use super::routes::{Match, decode};
 use crate::{ids, template};
 
 /// Headers that concern one connection, and so end at the gateway.
-const HOP_BY_HOP: [HeaderName; 6] = [CONNECTION, EXPECT, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+pub(super) const HOP_BY_HOP: [HeaderName; 6] = [CONNECTION, EXPECT, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -117,7 +117,7 @@ impl<'a> Event<'a> {
                 route_key: arrival.route.route_key,
                 stage: "$default",
                 time: common_log_format(arrival.time),
-                time_epoch: arrival.time.unix_timestamp() * 1000 + i64::from(arrival.time.millisecond()),
+                time_epoch: milliseconds(arrival.time),
             },
             path_parameters: &arrival.route.parameters,
             body,
@@ -210,12 +210,17 @@ fn is_text(content_type: &str) -> bool {
 }
 
 /// A header's value. What is not UTF-8 cannot be carried by JSON.
-fn text(value: &HeaderValue) -> String {
+pub(super) fn text(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
+/// Since the epoch.
+pub(super) fn milliseconds(time: OffsetDateTime) -> i64 {
+    time.unix_timestamp() * 1000 + i64::from(time.millisecond())
+}
+
 /// `24/Nov/2026:07:50:46 +0000`.
-fn common_log_format(time: OffsetDateTime) -> String {
+pub(super) fn common_log_format(time: OffsetDateTime) -> String {
     let month = MONTHS.get(usize::from(u8::from(time.month())) - 1).copied().unwrap_or_default();
     let (hour, minute, second) = time.to_hms();
     format!("{:02}/{month}/{:04}:{hour:02}:{minute:02}:{second:02} +0000", time.day(), time.year())

@@ -40,6 +40,17 @@ pub(super) fn from_function(payload: Bytes) -> Result<Response, String> {
         return Ok(response);
     }
 
+    structured(value)
+}
+
+/// The response that `payload` stands for in a WebSocket API, which takes only the form that names a status.
+pub(super) fn with_status(payload: &[u8]) -> Result<Response, String> {
+    let value: Value =
+        serde_json::from_slice(payload).map_err(|error| format!("the response is not JSON: {error}"))?;
+    structured(value)
+}
+
+fn structured(value: Value) -> Result<Response, String> {
     let structured: Structured =
         serde_json::from_value(value).map_err(|error| format!("the response is malformed: {error}"))?;
     let Structured { status_code, headers, cookies, body, is_base64_encoded } = structured;

@@ -2,6 +2,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "clippy takes the helpers of a test for code")]
 
 mod stream;
+mod websocket;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+/// How long what follows a request may take.
+const LIMIT: Duration = Duration::from_secs(20);
 
 const TEMPLATE: &str = r#"
 Transform: AWS::Serverless-2016-10-31
@@ -123,6 +127,28 @@ impl Local {
 
 fn body(response: &Response<Bytes>) -> Value {
     serde_json::from_slice(response.body()).unwrap_or_else(|_| panic!("{response:?}"))
+}
+
+/// The events that the function has had.
+fn events(local: &Local) -> Vec<Value> {
+    let lines = local.logged();
+    let events = lines.iter().filter_map(|line| line.strip_prefix("misbehaving | event "));
+    events.map(|event| serde_json::from_str(event).unwrap()).collect()
+}
+
+/// The lines that say `what`.
+fn told(local: &Local, what: &str) -> Vec<String> {
+    local.logged().into_iter().filter(|line| line.contains(what)).collect()
+}
+
+async fn eventually(mut holds: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it never came to be");
 }
 
 #[tokio::test]

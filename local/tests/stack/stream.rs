@@ -4,7 +4,6 @@ use super::*;
 
 const ALL: &str = "StartingPosition: TRIM_HORIZON";
 const REPORTS: &str = "StartingPosition: TRIM_HORIZON, FunctionResponseTypes: [ReportBatchItemFailures]";
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// A stack whose stream triggers the function as `properties` of the event say.
 async fn start(properties: &str, data: Data) -> Local {
@@ -54,13 +53,6 @@ async fn put_together(local: &Local, items: &[(&str, &str)]) {
     assert_eq!(status, StatusCode::OK, "{answer}");
 }
 
-/// The events that the function has had.
-fn events(local: &Local) -> Vec<Value> {
-    let lines = local.logged();
-    let events = lines.iter().filter_map(|line| line.strip_prefix("misbehaving | event "));
-    events.map(|event| serde_json::from_str(event).unwrap()).collect()
-}
-
 /// The keys of the records of each event, joined.
 fn batches(local: &Local) -> Vec<String> {
     let keys = |event: &Value| {
@@ -73,11 +65,6 @@ fn batches(local: &Local) -> Vec<String> {
     events(local).iter().map(keys).collect()
 }
 
-/// The lines that say `what`.
-fn told(local: &Local, what: &str) -> Vec<String> {
-    local.logged().into_iter().filter(|line| line.contains(what)).collect()
-}
-
 async fn settled(local: &Local) {
     assert!(local.stack.settled(LIMIT).await, "{:?}", local.logged());
     // It has answered; once a later line of the same process is there, so are the earlier ones.
@@ -85,16 +72,6 @@ async fn settled(local: &Local) {
     let before = marks();
     local.stack.invoke("misbehaving", br#"{"do":"log:mark"}"#.to_vec()).await.unwrap();
     eventually(|| marks() > before).await;
-}
-
-async fn eventually(mut holds: impl FnMut() -> bool) {
-    for _ in 0..1000 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("it never came to be");
 }
 
 #[tokio::test]
