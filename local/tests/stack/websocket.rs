@@ -239,7 +239,7 @@ async fn connect_and_disconnect_reach_the_function_in_the_form_of_aws() {
     let port = local.stack.origin().rsplit(':').next().unwrap().to_owned();
     let request = asking("/agents?a=1&a=2&b=%20").replace(
         "Host:",
-        "User-Agent: agent/7\r\nX-Twice: 1\r\nX-Twice: 2\r\nX-Forwarded-For: 6.6.6.6\r\nHost:",
+        "User-Agent: agent/7\r\nX-Twice: 1\r\nX-Twice: 2\r\nx-forwarded-for: 6.6.6.6\r\nHost:",
     );
 
     let (client, head) = shake_hands(tcp(&local).await, &request).await.unwrap();
@@ -742,6 +742,24 @@ async fn a_stack_has_settled_once_the_function_knows_of_the_end() {
     assert!(!local.stack.settled(Duration::from_millis(200)).await, "it has not been told");
     assert!(local.stack.settled(LIMIT).await);
     eventually(|| kind(&local, "DISCONNECT").len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_stack_has_not_settled_while_a_client_is_yet_to_answer_a_close() {
+    let local = start_limited(limits(|limits| {
+        limits.idle = Duration::from_millis(100);
+        limits.closing = Duration::from_mins(1);
+    }))
+    .await;
+    let mut client = connect(&local).await;
+    // Not read by the library, which would answer.
+    let mut frame = [0; 14];
+    client.get_mut().read_exact(&mut frame).await.unwrap();
+    assert_eq!(&frame, b"\x88\x0c\x03\xe9Going away");
+
+    assert!(!local.stack.settled(Duration::from_millis(200)).await, "it has not been told");
+    drop(client);
+    assert!(local.stack.settled(LIMIT).await);
 }
 
 #[tokio::test]
