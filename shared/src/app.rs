@@ -175,17 +175,9 @@ impl App {
     /// `bucket` as `member` sees it, reached by `request`.
     #[must_use]
     pub fn view<'a>(&self, bucket: &'a Bucket, member: &'a Member, request: &Request) -> BucketView<'a> {
-        BucketView::new(bucket, member, &self.origin(request), self.now())
-    }
-
-    /// Where clients reach this API. The published clients send a bucket's requests to the origin
-    /// that the bucket names.
-    fn origin(&self, request: &Request) -> String {
-        match (&self.config.public_origin, request.domain()) {
-            (Some(origin), _) => origin.clone(),
-            // API Gateway speaks HTTPS alone, and routes by this very domain.
-            (None, domain) => format!("https://{}", domain.unwrap_or("localhost")),
-        }
+        // The published clients send a bucket's requests to the origin that the bucket names.
+        let origin = request.origin(self.config.public_origin.as_deref());
+        BucketView::new(bucket, member, &origin, self.now())
     }
 }
 

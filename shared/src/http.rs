@@ -8,4 +8,4 @@ mod views;
 pub use answer::{Answer, json};
 pub use problem::{FieldError, Problem};
 pub use request::Request;
-pub use views::{BucketView, InvitationsView, MemberView, NotificationView, SubscriptionView};
+pub use views::{BucketView, InvitationsView, MemberView, NotificationView, ServerView, SubscriptionView};

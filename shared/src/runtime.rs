@@ -7,7 +7,9 @@ use std::{
 
 use lambda_http::{
     Body,
-    aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse},
+    aws_lambda_events::apigw::{
+        ApiGatewayV2httpRequest, ApiGatewayV2httpResponse, ApiGatewayWebsocketProxyRequest,
+    },
     http::HeaderValue,
 };
 use lambda_runtime::{Error, LambdaEvent, service_fn};
@@ -15,6 +17,7 @@ use tracing::Level;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
+    agents::SocketEvent,
     config::ConfigError,
     http::{Answer, Problem, Request},
     store::measured,
@@ -80,9 +83,32 @@ where
     let (context, handle, deprecation) = (&context, &handle, &deprecation);
     let run = lambda_runtime::run(service_fn(async move |event: LambdaEvent<ApiGatewayV2httpRequest>| {
         let request = Request::from(event.payload);
-        let answer = respond(handle, context, &request, &event.context).await;
+        let answer = respond(handle(context, &request), request.route(), &event.context).await;
         Ok::<_, Infallible>(into_event(deprecated(answer, *deprecation)))
     }));
+    Box::pin(run).await
+}
+
+/// Runs `handle` for each event of a WebSocket API's connections that comes to this process. A refusal of
+/// `$connect` refuses the connection, with the problem's status.
+///
+/// # Errors
+/// The Lambda Runtime API is gone.
+pub async fn serve_sockets<C, H>(handle: H) -> Result<(), Error>
+where
+    C: Context,
+    H: AsyncFn(&C, &SocketEvent) -> Result<(), Problem>,
+{
+    log_as_json();
+    let context = start::<C>().await;
+    let (context, handle) = (&context, &handle);
+    let run =
+        lambda_runtime::run(service_fn(async move |event: LambdaEvent<ApiGatewayWebsocketProxyRequest>| {
+            let socket = SocketEvent::from(event.payload);
+            let work = async { handle(context, &socket).await.map(|()| Answer::default()) };
+            let answer = respond(work, socket.route(), &event.context).await;
+            Ok::<_, Infallible>(into_event(answer))
+        }));
     Box::pin(run).await
 }
 
@@ -98,16 +124,15 @@ pub(crate) async fn start<C: Context>() -> C {
     }
 }
 
-async fn respond<C>(
-    handle: &impl AsyncFn(&C, &Request) -> Result<Answer, Problem>,
-    context: &C,
-    request: &Request,
+async fn respond(
+    work: impl Future<Output = Result<Answer, Problem>>,
+    route: &str,
     invocation: &lambda_runtime::Context,
 ) -> Answer {
     let start = Instant::now();
     let request_id = invocation.request_id.as_str();
     let bounded = async {
-        match tokio::time::timeout(time_for_work(invocation), handle(context, request)).await {
+        match tokio::time::timeout(time_for_work(invocation), work).await {
             Ok(outcome) => outcome,
             Err(error) => Err(Problem::unavailable(&error)),
         }
@@ -124,7 +149,7 @@ async fn respond<C>(
             tracing::event!(
                 $level,
                 request_id,
-                route = request.route(),
+                route,
                 status,
                 code,
                 error = cause,

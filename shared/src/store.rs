@@ -12,6 +12,7 @@ mod plans;
 mod reads;
 #[cfg(test)]
 mod scripted;
+mod servers;
 mod subscriptions;
 mod transaction;
 mod usage;
@@ -31,6 +32,7 @@ pub use buckets::{CHANGE_ATTEMPTS, CreateError, DeleteError, UpdateError, before
 pub use invitations::Invite;
 pub use members::PeopleError;
 pub use plans::{PlanError, TrialError};
+pub use servers::{Agent, AgentError, AgentKeys, ServerError};
 pub use subscriptions::{Billing, BillingChange, BillingError, Kept, KeptSubscription, NewChange};
 pub use usage::{Usage, measured};
 pub use users::RegisterError;

@@ -103,6 +103,12 @@ impl Bucket {
         Self { plan, plan_ends_at: ends_at, trial, version: self.version + 1, updated_at: now, ..self }
     }
 
+    /// The bucket with another secret, given at `now`.
+    #[must_use]
+    pub fn with_secret(self, secret_id: SecretId, now: Timestamp) -> Self {
+        Self { secret_id, version: self.version + 1, updated_at: now, ..self }
+    }
+
     /// The bucket in the hands of `new_owner` at `now`.
     #[must_use]
     pub fn handed_over(self, new_owner: &Member, now: Timestamp) -> Self {

@@ -26,6 +26,8 @@ pub enum Right {
     Invite,
     /// Set the notification state of others.
     ManageNotifications,
+    /// Delete a server.
+    DeleteServer,
     /// See the subscription and the invoices.
     SeeBilling,
     /// Change what the bucket says of itself.
@@ -36,6 +38,8 @@ pub enum Right {
     SetRole,
     /// Put the bucket on a plan, or begin its trial.
     ChangePlan,
+    /// Give the bucket another secret.
+    RotateSecret,
     /// Hand the bucket over.
     Transfer,
     /// Delete the bucket.
@@ -61,13 +65,16 @@ impl Role {
     #[must_use]
     pub fn may(self, right: Right) -> bool {
         match right {
-            Right::SeeSecret | Right::Invite | Right::ManageNotifications | Right::SeeBilling => {
-                self >= Self::Admin
-            }
+            Right::SeeSecret
+            | Right::Invite
+            | Right::ManageNotifications
+            | Right::DeleteServer
+            | Right::SeeBilling => self >= Self::Admin,
             Right::Update
             | Right::RemoveUser
             | Right::SetRole
             | Right::ChangePlan
+            | Right::RotateSecret
             | Right::Transfer
             | Right::Delete => self == Self::Owner,
         }
@@ -109,14 +116,14 @@ mod tests {
     #[test]
     fn each_right_belongs_to_the_roles_of_the_table() {
         use Right::{
-            ChangePlan, Delete, Invite, ManageNotifications, RemoveUser, SeeBilling, SeeSecret, SetRole,
-            Transfer, Update,
+            ChangePlan, Delete, DeleteServer, Invite, ManageNotifications, RemoveUser, RotateSecret,
+            SeeBilling, SeeSecret, SetRole, Transfer, Update,
         };
         use Role::{Admin, Owner};
 
         for (rights, holders) in [
-            (vec![SeeSecret, Invite, ManageNotifications, SeeBilling], vec![Admin, Owner]),
-            (vec![Update, RemoveUser, SetRole, ChangePlan, Transfer, Delete], vec![Owner]),
+            (vec![SeeSecret, Invite, ManageNotifications, DeleteServer, SeeBilling], vec![Admin, Owner]),
+            (vec![Update, RemoveUser, SetRole, ChangePlan, RotateSecret, Transfer, Delete], vec![Owner]),
         ] {
             for right in rights {
                 let may: Vec<Role> = Role::ALL.into_iter().filter(|role| role.may(right)).collect();

@@ -12,6 +12,7 @@ use lambda_http::http::{
     header::{RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{Answer, answer::with_content_type};
 use crate::{
@@ -19,12 +20,16 @@ use crate::{
     cause::chain,
     domain::Right,
     store::{
-        BillingError, CreateError, DeleteError, PeopleError, PlanError, StoreError, TrialError, UpdateError,
+        AgentError, BillingError, CreateError, DeleteError, PeopleError, PlanError, ServerError, StoreError,
+        TrialError, UpdateError,
     },
 };
 
 /// Seconds after which a client that got a 503 may ask again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// Seconds after which an address that has tried too many wrong keys may try again, at most.
+const RETRY_AFTER_ATTEMPTS: HeaderValue = HeaderValue::from_static("600");
 
 /// What is wrong with one field of the input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -50,9 +55,19 @@ pub struct Problem {
     code: &'static str,
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
-    oauth_error: Option<&'static str>,
+    dialect: Dialect,
     /// For the log; never in the answer.
     cause: Option<String>,
+}
+
+/// What an answer says beside RFC 9457, for clients who know other forms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    Plain,
+    /// RFC 6749 5.2, with its word for it.
+    OAuth(&'static str),
+    /// That of pm2's agents, who stop only when they are told in it, and look at no status.
+    Agent,
 }
 
 #[derive(Serialize)]
@@ -69,14 +84,16 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     fields: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
+    error: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error_description: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    active: Option<bool>,
 }
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, detail: detail.into(), errors: Vec::new(), oauth_error: None, cause: None }
+        Self { status, code, detail: detail.into(), errors: Vec::new(), dialect: Dialect::Plain, cause: None }
     }
 
     /// 400 `invalid_input`: the fields of `errors`, at least one, are bad.
@@ -102,7 +119,7 @@ impl Problem {
         let detail = "must be `refresh_token`, the only grant that is exchanged here";
         Self {
             code: "unsupported_grant_type",
-            oauth_error: Some("unsupported_grant_type"),
+            dialect: Dialect::OAuth("unsupported_grant_type"),
             ..Self::invalid_input(vec![FieldError::new("grant_type", detail)])
         }
     }
@@ -112,7 +129,7 @@ impl Problem {
     #[must_use]
     pub fn invalid_grant() -> Self {
         Self {
-            oauth_error: Some("invalid_grant"),
+            dialect: Dialect::OAuth("invalid_grant"),
             ..Self::new(
                 StatusCode::FORBIDDEN,
                 "invalid_grant",
@@ -201,6 +218,8 @@ impl Problem {
             Right::ManageNotifications => {
                 "only an admin or the owner may set the notification state of others"
             }
+            Right::DeleteServer => "only an admin or the owner may delete a server",
+            Right::RotateSecret => "only the owner may change the secret",
             Right::SeeBilling => "only an admin or the owner may see the subscription and the invoices",
             Right::ChangePlan => "only the owner may choose the plan",
             Right::Update => "only the owner may change the bucket",
@@ -283,6 +302,13 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, code, detail)
     }
 
+    /// The problem in the form in which pm2's agents take a refusal for final: without it they would try
+    /// again, and tell their user that all went well. What may pass is left as it is, so that they do.
+    #[must_use]
+    pub fn for_agents(self) -> Self {
+        if self.status.is_server_error() { self } else { Self { dialect: Dialect::Agent, ..self } }
+    }
+
     /// The status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -326,8 +352,13 @@ impl Problem {
             msg: &self.detail,
             errors: &self.errors,
             fields: self.fields(),
-            error: self.oauth_error,
-            error_description: self.oauth_error.map(|_| &*self.detail),
+            error: match self.dialect {
+                Dialect::Plain => None,
+                Dialect::OAuth(word) => Some(word.into()),
+                Dialect::Agent => Some(true.into()),
+            },
+            error_description: matches!(self.dialect, Dialect::OAuth(_)).then_some(&*self.detail),
+            active: (self.dialect == Dialect::Agent).then_some(false),
         };
         // Texts and numbers only: this cannot fail, and if it did the status still stands.
         let body = serde_json::to_string(&body).unwrap_or_default();
@@ -344,6 +375,9 @@ impl Problem {
             }
             StatusCode::SERVICE_UNAVAILABLE => {
                 answer.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                answer.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_ATTEMPTS);
             }
             _ => {}
         }
@@ -486,6 +520,54 @@ impl From<BillingError> for Problem {
                 Self::unavailable(&error)
             }
             BillingError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AgentError> for Problem {
+    fn from(error: AgentError) -> Self {
+        match error {
+            AgentError::WrongKeys => Self::new(
+                StatusCode::FORBIDDEN,
+                "wrong_keys",
+                "no bucket has these keys; copy the public and the secret key again from the bucket",
+            ),
+            AgentError::TooManyAttempts => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_attempts",
+                "too many wrong keys were tried from this address; wait ten minutes",
+            ),
+            AgentError::ServerLimit { servers } => Self::new(
+                StatusCode::FORBIDDEN,
+                "server_limit",
+                format!(
+                    "all {servers} servers of the bucket's plan are linked; delete one or choose a bigger plan"
+                ),
+            ),
+            AgentError::NotLinked => Self::new(
+                StatusCode::FORBIDDEN,
+                "server_not_linked",
+                "no server of this name is linked to the bucket",
+            ),
+            AgentError::Changed => Self::unavailable(&error),
+            AgentError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ServerError> for Problem {
+    fn from(error: ServerError) -> Self {
+        match error {
+            ServerError::NotFound => Self::invalid_input(vec![FieldError::new(
+                "server_name",
+                "no server of the bucket has this name",
+            )]),
+            ServerError::Connected => Self::new(
+                StatusCode::NOT_ACCEPTABLE,
+                "server_connected",
+                "this server's agent is connected; run `pm2 unlink` there first",
+            ),
+            ServerError::People(error) => error.into(),
         }
     }
 }

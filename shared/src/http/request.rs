@@ -1,6 +1,6 @@
 //! Requests, taken from the events of an API Gateway HTTP API (payload format 2.0).
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, net::IpAddr};
 
 use base64::Engine;
 use lambda_http::{
@@ -19,6 +19,7 @@ pub struct Request {
     query: String,
     route: String,
     domain: Option<String>,
+    address: Option<IpAddr>,
     body: Option<String>,
     body_is_base64: bool,
 }
@@ -37,6 +38,7 @@ impl From<ApiGatewayV2httpRequest> for Request {
             query: event.raw_query_string.unwrap_or_default(),
             route: event.route_key.unwrap_or_default(),
             domain: event.request_context.domain_name,
+            address: event.request_context.http.source_ip.and_then(|address| address.parse().ok()),
             body: event.body,
             body_is_base64: event.is_base64_encoded,
         }
@@ -57,6 +59,22 @@ impl Request {
     #[must_use]
     pub fn domain(&self) -> Option<&str> {
         self.domain.as_deref()
+    }
+
+    /// The address that the request came from, as API Gateway saw it.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// The origin that clients reach this API at: `configured`, or the domain that the request was sent
+    /// to, since API Gateway speaks HTTPS alone and routes by it.
+    #[must_use]
+    pub fn origin(&self, configured: Option<&str>) -> String {
+        match (configured, self.domain()) {
+            (Some(origin), _) => origin.to_owned(),
+            (None, domain) => format!("https://{}", domain.unwrap_or("localhost")),
+        }
     }
 
     /// The decoded value of `{name}` in the route's path.

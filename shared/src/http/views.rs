@@ -1,12 +1,14 @@
 //! What answers show of the domain's types.
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::domain::{
     AppUrl, Bucket, BucketId, BucketName, Comment, Configuration, Email, Invitation, Member,
-    NotificationState, PlanName, PublicId, Right, Role, SecretId, Subscription, SubscriptionStatus,
-    Timestamp, Trial, UserId, UserOptions, Username,
+    NotificationState, PlanName, PublicId, Report, Right, Role, SecretId, Server, ServerName, Subscription,
+    SubscriptionStatus, Timestamp, Trial, UserId, UserOptions, Username,
 };
 
 /// A bucket as `member` sees it. The published clients read `_id`, `name`, `public_id`,
@@ -194,6 +196,40 @@ impl<'a> From<&'a Trial> for SubscriptionView<'a> {
             cancel_at_period_end: true,
             canceled_at: None,
             trial_end: Some(ends_at.as_seconds()),
+        }
+    }
+}
+
+/// A server as members see it. The published clients read `name`, `ip`, `cpus`, `pm2_version` and
+/// `active`.
+#[derive(Debug, Serialize)]
+pub struct ServerView<'a> {
+    name: &'a ServerName,
+    hostname: &'a str,
+    ip: Option<IpAddr>,
+    cpus: Option<u32>,
+    /// In MB of a million bytes.
+    memory: Option<u32>,
+    pm2_version: &'a str,
+    active: bool,
+    #[serde(serialize_with = "Timestamp::rfc3339")]
+    last_seen: Timestamp,
+}
+
+impl<'a> ServerView<'a> {
+    /// `server` as it is at `now`.
+    #[must_use]
+    pub fn new(server: &'a Server, now: Timestamp) -> Self {
+        let Report { hostname, pm2_version, cpus, memory } = &server.report;
+        Self {
+            name: &server.name,
+            hostname,
+            ip: server.ip,
+            cpus: *cpus,
+            memory: *memory,
+            pm2_version,
+            active: server.is_active(now),
+            last_seen: server.last_seen,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     keys::Key,
     transaction::{Refused, Write},
 };
-use crate::domain::{BucketId, Email, Role, Timestamp, UserId};
+use crate::domain::{BucketId, Email, Role, ServerName, Timestamp, UserId};
 
 /// How long who sends a mail has it to themselves: longer than the function can run.
 const LEASE_SECONDS: u32 = 90;
@@ -42,6 +42,12 @@ pub enum Action {
     ChangeAddress,
     /// A person was given another role.
     SetRole,
+    /// A server was linked.
+    LinkServer,
+    /// A server was deleted.
+    DeleteServer,
+    /// The bucket was given another secret.
+    RotateSecret,
     /// The bucket was put on a plan.
     Upgrade,
     /// What pays for it has changed.
@@ -65,7 +71,7 @@ pub struct AuditEntry {
     pub bucket_id: BucketId,
     /// A ULID.
     pub id: String,
-    /// Who did it; nobody where Stripe did.
+    /// Who did it; nobody where Stripe or an agent did.
     pub actor_id: Option<UserId>,
     /// What.
     pub action: Action,
@@ -82,7 +88,7 @@ impl AuditEntry {
             Some(serde_dynamo::AttributeValue::S(kind)) if kind == AuditRow::TYPE => {}
             _ => return Ok(None),
         }
-        let AuditRow { bucket_id, id, actor_id, action, target_id, target_email, role: _, at: _ } =
+        let AuditRow { bucket_id, id, actor_id, action, target_id, target_email, server: _, role: _, at: _ } =
             serde_dynamo::from_item(image).map_err(|error| StoreError::Row(format!("audit row: {error}")))?;
         Ok(Some(Self { bucket_id, id, actor_id, action, target_id, target_email }))
     }
@@ -171,17 +177,18 @@ pub(super) struct Entry<'a> {
     at: Timestamp,
     target: Option<&'a UserId>,
     email: Option<&'a Email>,
+    server: Option<&'a ServerName>,
     role: Option<Role>,
 }
 
 /// `actor` did `action` to `bucket` at `at`.
 pub(super) fn entry<'a>(bucket: &'a BucketId, actor: &'a UserId, action: Action, at: Timestamp) -> Entry<'a> {
-    Entry { bucket, actor: Some(actor), action, at, target: None, email: None, role: None }
+    Entry { bucket, actor: Some(actor), action, at, target: None, email: None, server: None, role: None }
 }
 
-/// Stripe did `action` to `bucket` at `at`.
-pub(super) fn entry_of_stripe(bucket: &BucketId, action: Action, at: Timestamp) -> Entry<'_> {
-    Entry { bucket, actor: None, action, at, target: None, email: None, role: None }
+/// Nobody who signs in did `action` to `bucket` at `at`, but Stripe or an agent.
+pub(super) fn entry_of_nobody(bucket: &BucketId, action: Action, at: Timestamp) -> Entry<'_> {
+    Entry { bucket, actor: None, action, at, target: None, email: None, server: None, role: None }
 }
 
 impl<'a> Entry<'a> {
@@ -195,6 +202,11 @@ impl<'a> Entry<'a> {
         Self { email: Some(email), ..self }
     }
 
+    /// To the server `name`.
+    pub(super) fn about(self, name: &'a ServerName) -> Self {
+        Self { server: Some(name), ..self }
+    }
+
     /// Giving `role`.
     pub(super) fn giving(self, role: Role) -> Self {
         Self { role: Some(role), ..self }
@@ -202,7 +214,7 @@ impl<'a> Entry<'a> {
 
     /// The write of the entry's row.
     pub(super) fn write(self) -> Result<Write, StoreError> {
-        let Self { bucket, actor, action, at, target, email, role } = self;
+        let Self { bucket, actor, action, at, target, email, server, role } = self;
         Ok(Write::put(&AuditRow {
             bucket_id: bucket.clone(),
             id: ulid(at)?,
@@ -210,6 +222,7 @@ impl<'a> Entry<'a> {
             action,
             target_id: target.cloned(),
             target_email: email.cloned(),
+            server: server.cloned(),
             role,
             at,
         }))

@@ -3,8 +3,8 @@
 use super::{
     Store, StoreError,
     items::{FeedbackRow, Item, Row},
-    items::{InvitationRow, MemberRow, from_item},
-    keys::{FEEDBACK_PREFIX, INVITATION_PREFIX, Key, MEMBER_PREFIX},
+    items::{InvitationRow, MemberRow, ServerRow, from_item},
+    keys::{FEEDBACK_PREFIX, INVITATION_PREFIX, Key, MEMBER_PREFIX, SERVER_PREFIX},
     transaction::{Refused, Write},
 };
 use crate::domain::{Bucket, BucketId, Invitation, Member};
@@ -21,8 +21,8 @@ impl Store {
         super::buckets::live(self.get(&Key::bucket(id)).await?)
     }
 
-    /// Clears what hangs under the deleted bucket `id`: members and invitations with their pointers, and
-    /// feedback. The bucket itself and its audit trail stay, so that it stays deleted. Interrupted, it
+    /// Clears what hangs under the deleted bucket `id`: members and invitations with their pointers,
+    /// feedback and servers. The bucket itself and its audit trail stay, so that it stays deleted. Interrupted, it
     /// goes on when it is called again.
     ///
     /// # Errors
@@ -39,7 +39,9 @@ impl Store {
         let feedback = |item: Item| Ok(vec![from_item::<FeedbackRow>(item)?.key()]);
         self.clear(id, MEMBER_PREFIX, member).await?;
         self.clear(id, INVITATION_PREFIX, invitation).await?;
-        self.clear(id, FEEDBACK_PREFIX, feedback).await
+        let server = |item: Item| Ok(vec![from_item::<ServerRow>(item)?.key()]);
+        self.clear(id, FEEDBACK_PREFIX, feedback).await?;
+        self.clear(id, SERVER_PREFIX, server).await
     }
 
     /// Deletes the rows of bucket `id` whose sort keys begin with `prefix`, with those that go with them.

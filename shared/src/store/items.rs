@@ -1,7 +1,10 @@
 //! The rows of the table and how they become domain types. Conversions take a row apart field by
 //! field, so that a new field breaks the build until it is carried over.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -9,8 +12,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{StoreError, audit::Action, keys::Key};
 use crate::domain::{
     AppUrl, Bucket, BucketId, BucketName, Comment, Configuration, Email, Feedback, Invitation, Member,
-    NotificationState, PlanName, PublicId, Role, SecretId, Subscription, Timestamp, Trial, User, UserId,
-    UserOptions, Username,
+    NotificationState, PlanName, PublicId, Report, Role, SecretId, Server, ServerName, Subscription,
+    Timestamp, Trial, User, UserId, UserOptions, Username,
 };
 
 /// A row as the SDK gives and takes it.
@@ -391,6 +394,110 @@ impl Row for FeedbackRow {
     }
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ServerRow {
+    bucket_id: BucketId,
+    name: ServerName,
+    hostname: String,
+    pm2_version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpus: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip: Option<IpAddr>,
+    /// A set, and not there while it is empty: `DynamoDB` has no empty sets.
+    #[serde(default, with = "serde_dynamo::string_set", skip_serializing_if = "BTreeSet::is_empty")]
+    connections: BTreeSet<String>,
+    linked_at: Timestamp,
+    last_seen: Timestamp,
+}
+
+impl Row for ServerRow {
+    const TYPE: &'static str = "server";
+
+    fn key(&self) -> Key {
+        Key::server(&self.bucket_id, &self.name)
+    }
+}
+
+impl ServerRow {
+    pub(crate) fn new(bucket_id: &BucketId, server: &Server) -> Self {
+        let Server { name, report, ip, connections, linked_at, last_seen } = server.clone();
+        let Report { hostname, pm2_version, cpus, memory } = report;
+        Self {
+            bucket_id: bucket_id.clone(),
+            name,
+            hostname,
+            pm2_version,
+            cpus,
+            memory,
+            ip,
+            connections: connections.into_iter().collect(),
+            linked_at,
+            last_seen,
+        }
+    }
+}
+
+impl From<ServerRow> for Server {
+    fn from(row: ServerRow) -> Self {
+        let ServerRow {
+            bucket_id: _,
+            name,
+            hostname,
+            pm2_version,
+            cpus,
+            memory,
+            ip,
+            connections,
+            linked_at,
+            last_seen,
+        } = row;
+        let report = Report { hostname, pm2_version, cpus, memory };
+        Self { name, report, ip, connections: connections.into_iter().collect(), linked_at, last_seen }
+    }
+}
+
+/// Finds a server by a connection of its agent.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AgentConnectionRow {
+    pub(crate) id: String,
+    pub(crate) bucket_id: BucketId,
+    pub(crate) server: ServerName,
+    /// When `DynamoDB` may delete the row, in seconds since 1970.
+    pub(crate) ttl: i64,
+}
+
+impl Row for AgentConnectionRow {
+    const TYPE: &'static str = "agent_connection";
+
+    fn key(&self) -> Key {
+        Key::agent_connection(&self.id)
+    }
+}
+
+/// The wrong keys that were tried from a subnet.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AgentAttemptsRow {
+    pub(crate) subnet: String,
+    /// Marks of the keys.
+    #[serde(with = "serde_dynamo::string_set")]
+    pub(crate) tried: BTreeSet<String>,
+    /// Until when they count.
+    pub(crate) until: Timestamp,
+    /// When `DynamoDB` may delete the row, in seconds since 1970.
+    pub(crate) ttl: i64,
+}
+
+impl Row for AgentAttemptsRow {
+    const TYPE: &'static str = "agent_attempts";
+
+    fn key(&self) -> Key {
+        Key::agent_attempts(&self.subnet)
+    }
+}
+
 /// What Stripe last told of a bucket's subscription.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SubscriptionRow {
@@ -453,7 +560,7 @@ impl Row for StripeEventRow {
 pub(crate) struct AuditRow {
     pub(crate) bucket_id: BucketId,
     pub(crate) id: String,
-    /// Who did it; nobody where Stripe did.
+    /// Who did it; nobody where Stripe or an agent did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) actor_id: Option<UserId>,
     pub(crate) action: Action,
@@ -463,6 +570,9 @@ pub(crate) struct AuditRow {
     /// Whom it was done to, where that is nobody's address yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) target_email: Option<Email>,
+    /// The server that it was done to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server: Option<ServerName>,
     /// The role that was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) role: Option<Role>,

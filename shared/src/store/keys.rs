@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use crate::domain::{BucketId, Email, PublicId, UserId};
+use crate::domain::{BucketId, Email, PublicId, ServerName, UserId};
 
 /// The primary key of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,6 +21,9 @@ pub(crate) const INVITATION_PREFIX: &str = "INVITATION#";
 
 /// What the sort keys of a bucket's feedback begin with.
 pub(crate) const FEEDBACK_PREFIX: &str = "FEEDBACK#";
+
+/// What the sort keys of a bucket's servers begin with.
+pub(crate) const SERVER_PREFIX: &str = "SERVER#";
 
 impl Key {
     fn new(pk: String, sk: String) -> Self {
@@ -47,6 +50,20 @@ impl Key {
     /// `id` is a ULID: rows of one bucket sort by time.
     pub(crate) fn audit(bucket: &BucketId, id: &str) -> Self {
         Self::new(format!("BUCKET#{}", bucket.as_str()), format!("AUDIT#{id}"))
+    }
+
+    pub(crate) fn server(bucket: &BucketId, name: &ServerName) -> Self {
+        Self::new(Self::bucket(bucket).pk, format!("{SERVER_PREFIX}{}", name.as_str()))
+    }
+
+    /// Finds a server by a connection of its agent.
+    pub(crate) fn agent_connection(id: &str) -> Self {
+        Self::new(format!("CONNECTION#{id}"), "CONNECTION".to_owned())
+    }
+
+    /// The wrong keys that were tried from a subnet.
+    pub(crate) fn agent_attempts(subnet: &str) -> Self {
+        Self::new(format!("ATTEMPTS#{subnet}"), "ATTEMPTS".to_owned())
     }
 
     /// What Stripe last told of the bucket's subscription.
@@ -91,6 +108,11 @@ impl Key {
     /// A row that never exists: reading it opens the connection.
     pub(crate) fn nothing() -> Self {
         Self::new("NOTHING".to_owned(), "NOTHING".to_owned())
+    }
+
+    /// Another row that never exists.
+    pub(crate) fn nowhere() -> Self {
+        Self::new("NOTHING".to_owned(), "NOWHERE".to_owned())
     }
 
     /// The form that the SDK takes.

@@ -353,7 +353,7 @@ impl Store {
         let row = next_row(&id, before, subscription);
         let entry = match actor {
             Some(actor) => audit::entry(&id, actor, Action::Upgrade, now),
-            None => audit::entry_of_stripe(&id, Action::SyncSubscription, now),
+            None => audit::entry_of_nobody(&id, Action::SyncSubscription, now),
         };
         let mut transaction = self
             .transaction()

@@ -4,7 +4,10 @@
 //! DynamoDB reports which guards failed by position. The first failed guard decides, so the order
 //! of the writes is the order of the refusals.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use aws_sdk_dynamodb::{
     operation::transact_write_items::TransactWriteItemsError,
@@ -227,6 +230,13 @@ impl From<bool> for Value {
 impl From<i32> for Value {
     fn from(number: i32) -> Self {
         Self(AttributeValue::N(number.to_string()))
+    }
+}
+
+/// A set of texts, of which there is at least one.
+impl From<&BTreeSet<String>> for Value {
+    fn from(texts: &BTreeSet<String>) -> Self {
+        Self(AttributeValue::Ss(texts.iter().cloned().collect()))
     }
 }
 

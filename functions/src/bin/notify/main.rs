@@ -190,6 +190,9 @@ async fn handle(notify: &Notify, entry: AuditEntry) -> Result<(), StreamError> {
         | Action::SetRole
         | Action::SetNotificationState
         | Action::UpdateUserOptions
+        | Action::LinkServer
+        | Action::DeleteServer
+        | Action::RotateSecret
         | Action::Upgrade
         | Action::SyncSubscription
         | Action::ClaimTrial

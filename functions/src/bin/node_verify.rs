@@ -1,0 +1,98 @@
+//! `POST /api/node/verifyPM2`: an agent of pm2 links its server, and reports every 60 seconds.
+//!
+//! Caller: an agent that shows the bucket's keys. Body: [`VerifyPm2`]. Answers 200 with where to connect to.
+//! A server of a new name takes a place of the plan; one of a known name is that server. Agents look at no
+//! status: refusals that last carry `error: true` and `active: false`, at which they stop and print `msg`;
+//! from the others they try again.
+//!
+//! | status | code | when |
+//! |---|---|---|
+//! | 400 | `invalid_input` | the body is cut off, or of an agent of another time, or the name is not ASCII |
+//! | 403 | `wrong_keys` | no live bucket has these keys |
+//! | 403 | `server_limit` | all servers of the bucket's plan are linked |
+//! | 413 | `body_too_large` | the body has more than 256 KiB |
+//! | 429 | `too_many_attempts` | twenty different wrong keys were tried from this address within ten minutes |
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use shared::{
+    Agents, Context, StartError,
+    config::required,
+    domain::{Report, ServerName},
+    http::{Answer, FieldError, Problem, Request, json as answer},
+    serve,
+    store::AgentKeys,
+};
+
+/// The largest body that is read, in bytes: it describes each processor.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// The body. Agents of pm2 before version 3 send `data` encrypted and no `private_id`.
+#[derive(Deserialize)]
+struct VerifyPm2 {
+    /// The public half of the bucket's keys.
+    public_id: String,
+    /// The secret half of the bucket's keys.
+    private_id: String,
+    /// What the agent says of its server.
+    data: Machine,
+}
+
+/// A server in its agent's words.
+#[derive(Deserialize)]
+struct Machine {
+    /// By which it is one server.
+    #[serde(rename = "MACHINE_NAME")]
+    name: ServerName,
+    #[serde(flatten)]
+    report: Map<String, Value>,
+}
+
+struct Node {
+    agents: Agents,
+    /// Where agents connect to.
+    endpoint: String,
+}
+
+impl Context for Node {
+    async fn start() -> Result<Self, StartError> {
+        Ok(Self { agents: Agents::start().await?, endpoint: required("AGENT_ENDPOINT")? })
+    }
+}
+
+async fn verify(node: &Node, request: &Request) -> Result<Answer, Problem> {
+    let Node { agents, endpoint } = node;
+    let VerifyPm2 { public_id, private_id, data } = serde_json::from_slice(&request.bytes(MAX_BYTES)?)
+        .map_err(|error| {
+            let cut_off = error.is_eof();
+            Problem::invalid_input(vec![if cut_off {
+                FieldError::new(
+                    "data.MACHINE_NAME",
+                    "the machine name must be ASCII: the message was cut off",
+                )
+            } else {
+                FieldError::new("data", format!("is not understood ({error}); is this pm2 3 or newer?"))
+            }])
+        })?;
+    let keys = AgentKeys { public_id: &public_id, secret_id: &private_id, address: request.address() };
+    let (Machine { name, report }, now) = (data, agents.now());
+    let agent = agents.store.agent(&keys, &name, now).await?;
+    let new = agents.store.link_server(&keys, agent, &name, &Report::of_agent(&report), now).await?;
+    let web = request.origin(agents.config.public_origin.as_deref());
+    // Only `ws` is used; older agents want the others to be there.
+    answer(&json!({
+        "endpoints": {
+            "web": web, "ws": endpoint, "push": endpoint, "reverse": endpoint, "realtime": endpoint,
+        },
+        "active": true, "pending": false, "disabled": false, "new": new, "name": name,
+    }))
+}
+
+async fn handle(node: &Node, request: &Request) -> Result<Answer, Problem> {
+    verify(node, request).await.map_err(Problem::for_agents)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    serve(handle).await
+}

@@ -1,0 +1,37 @@
+//! `POST /api/bucket/{id}/rotate_secret`: give a bucket another secret.
+//!
+//! Caller: the owner. Agents that show the old secret are turned away from then on: link them again with
+//! the new one. Connections that are open stay so until they end, two hours at most. Answers 200 with
+//! `{ bucket }`, the new secret in it.
+//!
+//! | status | code | when |
+//! |---|---|---|
+//! | 401 | `missing_token`, `invalid_token`, `expired_token` | the caller is not known |
+//! | 403 | `role_too_low` | the caller is not the owner |
+//! | 404 | `bucket_not_found` | there is no such bucket, or the caller is not a member |
+
+use serde::Serialize;
+use shared::{
+    Access, App,
+    domain::Right,
+    http::{Answer, BucketView, Problem, Request, json},
+    serve,
+};
+
+#[derive(Serialize)]
+struct Rotated<'a> {
+    bucket: BucketView<'a>,
+}
+
+async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
+    let access = app.access(request).await?;
+    access.require(Right::RotateSecret)?;
+    let Access { caller, bucket, member } = access;
+    let bucket = app.store.rotate_secret(bucket, &caller.user_id, app.now()).await?;
+    json(&Rotated { bucket: app.view(&bucket, &member, request) })
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    serve(handle).await
+}
