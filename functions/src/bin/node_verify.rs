@@ -27,25 +27,37 @@ use shared::{
 /// The largest body that is read, in bytes: it describes each processor.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// The body. Agents of pm2 before version 3 send `data` encrypted and no `private_id`.
+/// The body.
 #[derive(Deserialize)]
 struct VerifyPm2 {
     /// The public half of the bucket's keys.
     public_id: String,
-    /// The secret half of the bucket's keys.
-    private_id: String,
-    /// What the agent says of its server.
-    data: Machine,
+    /// The secret half of the bucket's keys. Agents of pm2 before version 3 send none, and `data` encrypted.
+    private_id: Option<String>,
+    /// What the agent says of its server, by which `MACHINE_NAME` it is one server.
+    #[serde(default)]
+    data: Map<String, Value>,
 }
 
-/// A server in its agent's words.
-#[derive(Deserialize)]
-struct Machine {
-    /// By which it is one server.
-    #[serde(rename = "MACHINE_NAME")]
-    name: ServerName,
-    #[serde(flatten)]
-    report: Map<String, Value>,
+impl VerifyPm2 {
+    fn read(body: &[u8]) -> Result<Self, Problem> {
+        let bad = |field: &str, detail: String| Problem::invalid_input(vec![FieldError::new(field, detail)]);
+        let message: Value = serde_json::from_slice(body).map_err(|error| {
+            if error.is_eof() {
+                // Agents count letters where they should count bytes.
+                bad("data.MACHINE_NAME", "must be ASCII: the message was cut off".to_owned())
+            } else {
+                bad("body", format!("is not JSON: {error}"))
+            }
+        })?;
+        if message.get("data").is_some_and(Value::is_string) {
+            return Err(bad(
+                "data",
+                "is of a pm2 older than 3, which cannot be linked; update it".to_owned(),
+            ));
+        }
+        serde_json::from_value(message).map_err(|error| bad("body", format!("is not understood: {error}")))
+    }
 }
 
 struct Node {
@@ -62,22 +74,16 @@ impl Context for Node {
 
 async fn verify(node: &Node, request: &Request) -> Result<Answer, Problem> {
     let Node { agents, endpoint } = node;
-    let VerifyPm2 { public_id, private_id, data } = serde_json::from_slice(&request.bytes(MAX_BYTES)?)
-        .map_err(|error| {
-            let cut_off = error.is_eof();
-            Problem::invalid_input(vec![if cut_off {
-                FieldError::new(
-                    "data.MACHINE_NAME",
-                    "the machine name must be ASCII: the message was cut off",
-                )
-            } else {
-                FieldError::new("data", format!("is not understood ({error}); is this pm2 3 or newer?"))
-            }])
-        })?;
-    let keys = AgentKeys { public_id: &public_id, secret_id: &private_id, address: request.address() };
-    let (Machine { name, report }, now) = (data, agents.now());
+    let VerifyPm2 { public_id, private_id, data } = VerifyPm2::read(&request.bytes(MAX_BYTES)?)?;
+    let name = data.get("MACHINE_NAME").and_then(Value::as_str).unwrap_or_default();
+    let name = ServerName::try_from(name.to_owned()).map_err(|error| {
+        Problem::invalid_input(vec![FieldError::new("data.MACHINE_NAME", error.to_string())])
+    })?;
+    let secret_id = private_id.as_deref().unwrap_or_default();
+    let keys = AgentKeys { public_id: &public_id, secret_id, address: request.address() };
+    let now = agents.now();
     let agent = agents.store.agent(&keys, &name, now).await?;
-    let new = agents.store.link_server(&keys, agent, &name, &Report::of_agent(&report), now).await?;
+    let new = agents.store.link_server(&keys, agent, &name, &Report::of_agent(&data), now).await?;
     let web = request.origin(agents.config.public_origin.as_deref());
     // Only `ws` is used; older agents want the others to be there.
     answer(&json!({

@@ -198,8 +198,31 @@ pub(crate) struct Table {
 impl Table {
     /// Puts a row as it is.
     pub(crate) async fn put(&self, row: &Value) {
-        let item: HashMap<String, AttributeValue> = serde_dynamo::to_item(row).unwrap();
+        let mut item: HashMap<String, AttributeValue> = serde_dynamo::to_item(row).unwrap();
+        for name in ["connections", "tried"] {
+            // Sets, which JSON does not have.
+            if let Some(AttributeValue::L(texts)) = item.get(name) {
+                let texts = texts.iter().map(|text| text.as_s().unwrap().clone()).collect();
+                item.insert(name.to_owned(), AttributeValue::Ss(texts));
+            }
+        }
         self.client.put_item().table_name(&self.name).set_item(Some(item)).send().await.unwrap();
+    }
+
+    /// Sets a number of a row, of which JSON cannot hold everything.
+    pub(crate) async fn set(&self, row: &Value, name: &str, value: i64) {
+        let key = json!({ "pk": row["pk"], "sk": row["sk"] });
+        let key: HashMap<String, AttributeValue> = serde_dynamo::to_item(key).unwrap();
+        self.client
+            .update_item()
+            .table_name(&self.name)
+            .set_key(Some(key))
+            .update_expression("SET #name = :value")
+            .expression_attribute_names("#name", name)
+            .expression_attribute_values(":value", AttributeValue::N(value.to_string()))
+            .send()
+            .await
+            .unwrap();
     }
 
     /// Deletes a row.
@@ -335,7 +358,7 @@ impl Answer {
         assert_eq!(self.body["msg"], self.body["detail"]);
         assert!(self.body["request_id"].as_str().is_some_and(|id| !id.is_empty()));
         assert_eq!(self.headers.contains_key("www-authenticate"), status == 401);
-        assert_eq!(self.headers.contains_key("retry-after"), status == 503);
+        assert_eq!(self.headers.contains_key("retry-after"), matches!(status, 429 | 503));
         self.body["detail"].as_str().unwrap().to_owned()
     }
 

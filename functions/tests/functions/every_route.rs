@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 
 use super::{api::Api, get_subscription::subscription};
 
-/// The functions that ask for no token; Stripe shows a signature.
-const PUBLIC: [&str; 4] = ["misc_plans", "not_found", "oauth_token", "stripe_webhook"];
+/// The functions that ask for no token; Stripe shows a signature, and agents the bucket's keys.
+const PUBLIC: [&str; 5] = ["misc_plans", "node_verify", "not_found", "oauth_token", "stripe_webhook"];
 
-/// The functions that take no JSON of ours, though their methods could.
-const WITHOUT_BODY: [&str; 2] = ["claim_trial", "stripe_webhook"];
+/// The functions that take no body, or one that is not a client's.
+const WITHOUT_BODY: [&str; 4] = ["claim_trial", "node_verify", "rotate_secret", "stripe_webhook"];
 
 struct Call {
     function: String,

@@ -62,6 +62,9 @@ pub(crate) async fn hold(api: &Api) {
         assert_eq!(bucket["seats_used"], seats, "the seats of {id}");
         assert!(seats <= SEATS, "{id} has {seats} seats");
 
+        let servers = of("server").filter(|row| row["bucket_id"] == *id).count();
+        assert_eq!(bucket["servers_used"], servers, "the servers of {id}");
+
         let addresses: BTreeSet<_> =
             of("member").filter(|row| row["bucket_id"] == *id).map(|row| text(row, "email")).collect();
         assert_eq!(addresses.len(), in_bucket(&members), "an address of {id} is twice a member");

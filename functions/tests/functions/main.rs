@@ -39,6 +39,7 @@ mod retrieve_charges;
 mod retrieve_invitations;
 mod retrieve_users;
 mod send_feedback;
+mod servers;
 mod set_notification_state;
 mod set_user_role;
 mod sight;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{
     api::{Answer, Api, Person},
     get_subscription::subscription,
+    servers,
 };
 
 /// Who gets through.
@@ -30,13 +31,13 @@ const OWNER: Who = Who::Members(&["owner"]);
 fn row(function: &str) -> (Who, Value) {
     let target = json!({ "email": "target@example.com" });
     match function {
-        "misc_plans" | "not_found" | "stripe_webhook" => (Who::Anybody, json!({})),
+        "misc_plans" | "not_found" | "node_verify" | "stripe_webhook" => (Who::Anybody, json!({})),
         "oauth_token" => {
             (Who::Anybody, json!({ "grant_type": "refresh_token", "refresh_token": "a@example.com" }))
         }
         "create" => (Who::SignedIn, json!({ "name": "Another" })),
         "retrieve_all" | "is_logged" => (Who::SignedIn, json!({})),
-        "retrieve" | "current_role" | "retrieve_users" => (EVERY_MEMBER, json!({})),
+        "retrieve" | "current_role" | "retrieve_users" | "retrieve_servers" => (EVERY_MEMBER, json!({})),
         "update_user_options" => (EVERY_MEMBER, json!({ "options": {} })),
         "send_feedback" => (EVERY_MEMBER, json!({ "feedback": "Good" })),
         "invite_user" => (ADMINS, json!({ "email": "another@example.com" })),
@@ -48,7 +49,8 @@ fn row(function: &str) -> (Who, Value) {
         "remove_user" => (OWNER, target),
         "set_user_role" => (OWNER, json!({ "email": "target@example.com", "role": "admin" })),
         "transfer_ownership" => (OWNER, json!({ "new_owner": "target@example.com" })),
-        "claim_trial" | "destroy" => (OWNER, json!({})),
+        "server_delete_server" => (ADMINS, json!({ "server_name": "web-1" })),
+        "claim_trial" | "destroy" | "rotate_secret" => (OWNER, json!({})),
         _ => panic!("the route of {function} has no row in the matrix"),
     }
 }
@@ -82,6 +84,9 @@ impl<'a> Cast<'a> {
         }
         match function {
             "invite_user" => {}
+            "server_delete_server" => {
+                servers::links(self.api, &bucket, "web-1").await.ok();
+            }
             "get_subscription" => self.api.put_row(&subscription(&bucket)).await,
             "remove_invitation" => drop(owner.invites(&bucket, "invited@example.com", "user").await.ok()),
             _ => drop(owner.invites(&bucket, "target@example.com", "user").await.ok()),
@@ -96,6 +101,8 @@ fn check(function: &str, kind: &str, who: Who, answer: &Answer) {
     let expected = match who {
         // Without an account at Stripe there is no such route.
         Who::Anybody if matches!(function, "not_found" | "stripe_webhook") => 404,
+        // It wants other proof than a token.
+        Who::Anybody if function == "node_verify" => 400,
         Who::Anybody => 200,
         _ if !known => 401,
         Who::SignedIn => 200,

@@ -29,7 +29,7 @@ use super::{
 
 /// What somebody else does to the table.
 #[derive(Clone, Debug)]
-enum Edit {
+pub(crate) enum Edit {
     Put(Value),
     Delete(Value),
 }
@@ -81,6 +81,24 @@ impl HttpConnector for Meanwhile {
             meanwhile.inner.call(request).await
         })
     }
+}
+
+/// The store over the table of `api`, before whose `nth` transaction the edits are made.
+pub(crate) fn store(api: &Api, nth: usize, edits: &[Edit]) -> Store {
+    let (edits, table) = (Arc::new(edits.to_vec()), api.table());
+    let left = Arc::new(AtomicUsize::new(nth));
+    let http: SharedHttpClient = aws_smithy_http_client::Builder::new().build_http();
+    let client = http_client_fn(move |settings, components| {
+        use aws_smithy_runtime_api::client::http::HttpClient;
+        SharedHttpConnector::new(Meanwhile {
+            inner: http.http_connector(settings, components),
+            edits: Arc::clone(&edits),
+            table: table.clone(),
+            left: Arc::clone(&left),
+        })
+    });
+    let aws = api.aws().into_builder().http_client(client).build();
+    Store::new(&aws, &api.config())
 }
 
 /// A bucket with an owner, an admin and a member with the role `user`; the admin has invited
@@ -169,20 +187,7 @@ impl Scene {
 
     /// The store, before whose `nth` transaction the edits are made.
     fn store(&self, nth: usize, edits: &[Edit]) -> Store {
-        let (edits, table) = (Arc::new(edits.to_vec()), self.api.table());
-        let left = Arc::new(AtomicUsize::new(nth));
-        let http: SharedHttpClient = aws_smithy_http_client::Builder::new().build_http();
-        let client = http_client_fn(move |settings, components| {
-            use aws_smithy_runtime_api::client::http::HttpClient;
-            SharedHttpConnector::new(Meanwhile {
-                inner: http.http_connector(settings, components),
-                edits: Arc::clone(&edits),
-                table: table.clone(),
-                left: Arc::clone(&left),
-            })
-        });
-        let aws = self.api.aws().into_builder().http_client(client).build();
-        Store::new(&aws, &self.api.config())
+        store(&self.api, nth, edits)
     }
 
     /// Asserts that nothing has happened but the edits.
