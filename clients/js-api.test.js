@@ -10,6 +10,7 @@ const {
   unresolved, until, within
 } = require('./client')
 const { people } = require('./people')
+const { plans } = require('./plans')
 const { start } = require('./stack')
 
 const BUCKETS_PER_OWNER = 5
@@ -53,6 +54,7 @@ for (const version of VERSIONS) {
     const silence = t => t.mock.method(console, 'error', () => {}).mock
 
     people(version, () => stack)
+    plans(version, () => stack)
 
     describe('sign-in', () => {
       it('exchanges a refresh token, lists the buckets, and lets the waiting calls go', TEST, async () => {
