@@ -4,7 +4,7 @@ use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use shared::{
     Access,
-    domain::{Bucket, BucketId, PlanName, Right, Subscription, UserId},
+    domain::{Bucket, BucketId, PlanName, Right, Subscription, Target, UserId},
     http::{FieldError, Problem},
     store::{
         Billing, BillingChange, BillingError, CHANGE_ATTEMPTS, DeleteError, Kept, NewChange, PeopleError,
@@ -423,7 +423,7 @@ impl Cashier {
     ///
     /// # Errors
     /// As [`shared::store::Store::transfer`]; the new owner has no card, or Stripe does not answer.
-    pub async fn transfer(&self, access: &Access, target: &UserId) -> Result<Bucket, Problem> {
+    pub async fn transfer(&self, access: &Access, target: &Target) -> Result<Bucket, Problem> {
         let store = &self.app.store;
         let (id, actor) = (&access.bucket.id, &access.caller.user_id);
         let limit = self.app.config.buckets_per_owner;
@@ -433,14 +433,14 @@ impl Cashier {
             return Ok(outcome?);
         };
         // Money is moved for nothing where it is plain from the start that the bucket cannot be.
-        if store.member(id, target).await?.is_none() {
+        if store.member(id, &target.id).await?.is_none() {
             return Err(PeopleError::UserNotFound.into());
         }
-        if actor == target {
+        if *actor == target.id {
             return Err(PeopleError::AlreadyOwner.into());
         }
         let change =
-            NewChange { actor, right: Right::Transfer, fingerprint: "transfer", new_owner: Some(target) };
+            NewChange { actor, right: Right::Transfer, fingerprint: "transfer", new_owner: Some(&target.id) };
         let change = self.begin(stripe, id, &change).await?;
         let outcome = self.move_and_hand_over(stripe, id, target, &change).await;
         self.ended(id, &change, outcome).await
@@ -450,7 +450,7 @@ impl Cashier {
         &self,
         stripe: &Stripe,
         id: &BucketId,
-        target: &UserId,
+        target: &Target,
         change: &BillingChange,
     ) -> Result<Bucket, Failure> {
         let store = &self.app.store;
@@ -466,7 +466,7 @@ impl Cashier {
             what: "a subscription",
             reason: "its plan is gone".to_owned(),
         })?;
-        let customer = self.customer(stripe, target).await?;
+        let customer = self.customer(stripe, &target.id).await?;
         if !customer.has_card() {
             return Err(Failure::Refused(Problem::card_required(NEW_OWNER_NEEDS_CARD)));
         }
@@ -504,7 +504,7 @@ impl Cashier {
     async fn hand_over(
         &self,
         actor: &UserId,
-        target: &UserId,
+        target: &Target,
         id: &BucketId,
         made: &StripeSubscription,
         change: &BillingChange,

@@ -8,7 +8,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{
     Caller, Config, IdentityProvider, Profile, StartError,
-    domain::{Bucket, BucketId, Email, Member, Right, Timestamp, User, UserId},
+    domain::{Bucket, BucketId, Email, Member, Right, Target, Timestamp, User},
     http::{BucketView, Problem, Request},
     runtime::Context,
     store::{RegisterError, Store},
@@ -182,16 +182,14 @@ impl App {
 }
 
 impl Access {
-    /// The user of this bucket who has the address `email`, as far as the address goes: whether they
-    /// are a member, the change itself finds out.
+    /// Who has the address `email` now. That they still have it, and are a member of this bucket, the
+    /// change itself makes sure of.
     ///
     /// # Errors
     /// 404 `user_not_found` where nobody has the address.
-    pub async fn user_at(&self, app: &App, email: &Email) -> Result<UserId, Problem> {
-        if *email == self.member.email {
-            return Ok(self.caller.user_id.clone());
-        }
-        app.store.user_of_address(email).await?.ok_or_else(Problem::user_not_found)
+    pub async fn user_at(&self, app: &App, email: Email) -> Result<Target, Problem> {
+        let id = app.store.user_of_address(&email).await?.ok_or_else(Problem::user_not_found)?;
+        Ok(Target { id, email })
     }
 
     /// Refuses a member whose role has not `right`. The transaction that follows repeats this, since

@@ -22,4 +22,4 @@ pub use server::{Report, Server, ServerName, ServerNameError};
 pub use subscription::{Subscription, SubscriptionStatus};
 pub use text::{AppUrl, BucketName, Comment, Configuration, Feedback, TextError, UserOptions, Username};
 pub use timestamp::Timestamp;
-pub use user::User;
+pub use user::{Target, User};

@@ -35,7 +35,7 @@ async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     if email != access.member.email {
         access.require(Right::RemoveUser)?;
     }
-    let target = access.user_at(app, &email).await?;
+    let target = access.user_at(app, email).await?;
     let bucket = &access.bucket.id;
     app.store.remove_user(bucket, &access.caller.user_id, &target, app.now()).await?;
     let members = app.store.members(bucket).await?;

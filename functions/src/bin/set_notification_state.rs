@@ -37,7 +37,7 @@ async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     if email != access.member.email {
         access.require(Right::ManageNotifications)?;
     }
-    let target = access.user_at(app, &email).await?;
+    let target = access.user_at(app, email).await?;
     let bucket = &access.bucket.id;
     app.store.set_notification_state(bucket, &access.caller.user_id, &target, state, app.now()).await?;
     let members = app.store.members(bucket).await?;

@@ -34,7 +34,7 @@ async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let access = app.access(request).await?;
     let SetUserRole { email, role } = request.json_body()?;
     access.require(Right::SetRole)?;
-    let target = access.user_at(app, &email).await?;
+    let target = access.user_at(app, email).await?;
     let bucket = &access.bucket.id;
     app.store.set_role(bucket, &access.caller.user_id, &target, role, app.now()).await?;
     let members = app.store.members(bucket).await?;

@@ -39,7 +39,7 @@ async fn handle(cashier: &Cashier, request: &Request) -> Result<Answer, Problem>
     let access = app.access(request).await?;
     let TransferOwnership { new_owner } = request.json_body()?;
     access.require(Right::Transfer)?;
-    let target = access.user_at(app, &new_owner).await?;
+    let target = access.user_at(app, new_owner).await?;
     let bucket = cashier.transfer(&access, &target).await?;
     let member = Member { role: Role::Admin, ..access.member };
     json(&app.view(&bucket, &member, request))

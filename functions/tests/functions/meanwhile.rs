@@ -16,8 +16,8 @@ use aws_smithy_runtime_api::client::{
 use serde_json::{Value, json};
 use shared::{
     domain::{
-        Bucket, BucketId, Email, Feedback, GrantableRole, NotificationState, Right, Role, Timestamp, User,
-        UserId, UserOptions,
+        Bucket, BucketId, Email, Feedback, GrantableRole, NotificationState, Right, Role, Target, Timestamp,
+        User, UserId, UserOptions,
     },
     store::{Invite, PeopleError, RegisterError, Store, StoreError},
 };
@@ -157,6 +157,17 @@ impl Scene {
 
     fn deleted(&self) -> Vec<Edit> {
         self.bucket_is(&json!({ "deleted_at": 1 }))
+    }
+
+    /// The member, as others name them.
+    fn target(&self) -> Target {
+        Target { id: self.member.clone(), email: email("member@example.com") }
+    }
+
+    /// The member's address is somebody else's.
+    fn readdressed(&self) -> Vec<Edit> {
+        let claim = self.row("email_claim", "email", "member@example.com");
+        vec![Self::changed(&claim, &json!({ "user_id": self.admin.as_str() }))]
     }
 
     fn member_is(&self, user: &UserId, changes: &Value) -> Vec<Edit> {
@@ -432,11 +443,12 @@ async fn a_removal_rests_on_the_owner_and_the_member() {
             ("it has another owner", other, |error| {
                 matches!(error, PeopleError::RoleTooLow(Right::RemoveUser))
             }),
+            ("the address is another's", scene.readdressed(), USER_NOT_FOUND),
             ("the member is gone", scene.gone(&scene.member), USER_NOT_FOUND),
         ]
     };
     refused(1, cases, async |scene, store| {
-        store.remove_user(&scene.bucket.id, &scene.owner, &scene.member, Timestamp::now()).await
+        store.remove_user(&scene.bucket.id, &scene.owner, &scene.target(), Timestamp::now()).await
     })
     .await;
 }
@@ -448,11 +460,12 @@ async fn leaving_rests_on_not_being_the_owner_and_on_being_in() {
         vec![
             ("the bucket is deleted", scene.deleted(), NOT_FOUND),
             ("the member becomes the owner", owner, |error| matches!(error, PeopleError::OwnerStays)),
+            ("the address is another's", scene.readdressed(), USER_NOT_FOUND),
             ("the member is gone", scene.gone(&scene.member), NOT_FOUND),
         ]
     };
     refused(1, cases, async |scene, store| {
-        store.remove_user(&scene.bucket.id, &scene.member, &scene.member, Timestamp::now()).await
+        store.remove_user(&scene.bucket.id, &scene.member, &scene.target(), Timestamp::now()).await
     })
     .await;
 }
@@ -465,12 +478,13 @@ async fn setting_a_role_rests_on_the_owner_and_on_whose_role_it_is() {
         vec![
             ("the bucket is deleted", scene.deleted(), NOT_FOUND),
             ("it has another owner", other, |error| matches!(error, PeopleError::RoleTooLow(Right::SetRole))),
+            ("the address is another's", scene.readdressed(), USER_NOT_FOUND),
             ("the member is gone", scene.gone(&scene.member), USER_NOT_FOUND),
             ("the member is the owner", now_owner, |error| matches!(error, PeopleError::OwnerRoleFixed)),
         ]
     };
     refused(1, cases, async |scene, store| {
-        store.set_role(&scene.bucket.id, &scene.owner, &scene.member, role("admin"), Timestamp::now()).await
+        store.set_role(&scene.bucket.id, &scene.owner, &scene.target(), role("admin"), Timestamp::now()).await
     })
     .await;
 }
@@ -484,6 +498,7 @@ async fn a_transfer_rests_on_both_people() {
             ("the bucket is deleted", scene.deleted(), NOT_FOUND),
             ("it has another owner", scene.bucket_is(&json!({ "owner_id": scene.admin.as_str() })), may_not),
             ("my role is another", scene.member_is(&scene.owner, &json!({ "role": "admin" })), may_not),
+            ("the address is another's", scene.readdressed(), USER_NOT_FOUND),
             ("the new owner is gone", scene.gone(&scene.member), USER_NOT_FOUND),
             (
                 "the new owner has all they may",
@@ -493,7 +508,7 @@ async fn a_transfer_rests_on_both_people() {
         ]
     };
     refused(1, cases, async |scene, store| {
-        store.transfer(&scene.bucket.id, &scene.owner, &scene.member, 5, false, Timestamp::now()).await
+        store.transfer(&scene.bucket.id, &scene.owner, &scene.target(), 5, false, Timestamp::now()).await
     })
     .await;
 }
@@ -504,7 +519,7 @@ async fn a_transfer_is_decided_anew_when_what_it_shows_changes() {
     let edits = scene.bucket_is(&json!({ "name": "Renamed", "version": 7 }));
     let store = scene.store(1, &edits);
     let bucket = store
-        .transfer(&scene.bucket.id, &scene.owner, &scene.member, 5, false, Timestamp::now())
+        .transfer(&scene.bucket.id, &scene.owner, &scene.target(), 5, false, Timestamp::now())
         .await
         .unwrap();
     assert_eq!((bucket.name.as_str(), bucket.version), ("Renamed", 8));
@@ -516,7 +531,7 @@ async fn a_transfer_is_decided_anew_when_what_it_shows_changes() {
     let edits = scene.member_is(&scene.member, &json!({ "username": "renamed" }));
     let store = scene.store(1, &edits);
     let bucket = store
-        .transfer(&scene.bucket.id, &scene.owner, &scene.member, 5, false, Timestamp::now())
+        .transfer(&scene.bucket.id, &scene.owner, &scene.target(), 5, false, Timestamp::now())
         .await
         .unwrap();
     assert_eq!(bucket.owner_username.as_str(), "renamed");
@@ -531,13 +546,14 @@ async fn a_notification_state_rests_on_the_right_and_on_the_member() {
             ("the admin is demoted", demoted, |error| {
                 matches!(error, PeopleError::RoleTooLow(Right::ManageNotifications))
             }),
+            ("the address is another's", scene.readdressed(), USER_NOT_FOUND),
             ("the member is gone", scene.gone(&scene.member), USER_NOT_FOUND),
         ]
     };
     let none = NotificationState::None;
     refused(1, cases, async |scene, store| {
         store
-            .set_notification_state(&scene.bucket.id, &scene.admin, &scene.member, none, Timestamp::now())
+            .set_notification_state(&scene.bucket.id, &scene.admin, &scene.target(), none, Timestamp::now())
             .await
     })
     .await;
@@ -556,7 +572,7 @@ async fn what_is_ones_own_rests_on_being_in() {
     let none = NotificationState::None;
     refused(1, stops_a_member, async |scene, store| {
         let me = &scene.member;
-        store.set_notification_state(&scene.bucket.id, me, me, none, Timestamp::now()).await
+        store.set_notification_state(&scene.bucket.id, me, &scene.target(), none, Timestamp::now()).await
     })
     .await;
     let options: UserOptions = serde_json::from_str(r#"{"a":1}"#).unwrap();

@@ -550,12 +550,12 @@ async fn links_deletions_connections_and_new_secrets_at_once_leave_nothing_half_
         let bucket = owner.creates_bucket("Servers").await;
         links(&api, &bucket, "web-1").await.ok();
 
-        let rotates = async || owner.post(&path(&bucket, "/rotate_secret"), &json!({})).await;
+        let renew = async || owner.post(&path(&bucket, "/rotate_secret"), &json!({})).await;
         let (linked, deleted, connected, rotated, other) = tokio::join!(
             links(&api, &bucket, "web-2"),
             deletes(&owner, &bucket, "web-1"),
             connects(&api, &bucket, "web-1", "c1"),
-            rotates(),
+            renew(),
             links(&api, &bucket, "web-1"),
         );
 

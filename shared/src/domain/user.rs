@@ -25,3 +25,12 @@ pub struct User {
     /// brought in line: set with the claim on an address, cleared when that is done.
     pub unfinished: bool,
 }
+
+/// A person as others name them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Who has the address.
+    pub id: UserId,
+    /// The address that was named.
+    pub email: Email,
+}

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::domain::{
     Bucket, BucketId, Email, Feedback, GrantableRole, Member, NotificationState, Right, Role, Subscription,
-    Timestamp, UserId, UserOptions,
+    Target, Timestamp, UserId, UserOptions,
 };
 
 /// Why a change of a bucket's people was refused.
@@ -92,6 +92,13 @@ pub(super) fn check_live(bucket: &BucketId) -> Write {
 /// The condition on a bucket's row that it lives.
 pub(super) const LIVE: &str = "attribute_exists(#pk) AND attribute_not_exists(#deleted_at)";
 
+/// The guard that `target` still has the address by which they were found; failing, nobody has it.
+fn check_address(target: &Target) -> Write {
+    Write::check(Key::email_claim(&target.email))
+        .when("#user_id = :target")
+        .value(":target", target.id.as_str())
+}
+
 /// What a failed guard on a bucket that `me` must own means.
 fn not_owned(right: Right) -> impl FnOnce(Option<Item>) -> PeopleError + Send {
     move |old| match live(old) {
@@ -148,11 +155,11 @@ impl Store {
         &self,
         bucket: &BucketId,
         actor: &UserId,
-        target: &UserId,
+        target: &Target,
         now: Timestamp,
     ) -> Result<(), PeopleError> {
-        if actor == target {
-            return self.leave(bucket, actor, now).await;
+        if *actor == target.id {
+            return self.leave(bucket, target, now).await;
         }
         self.transaction()
             .guarded_by(
@@ -162,18 +169,20 @@ impl Store {
                     .value(":me", actor.as_str()),
                 not_owned(Right::RemoveUser),
             )
+            .guarded(check_address(target), PeopleError::UserNotFound)
             .guarded(
-                Write::delete(Key::member(bucket, target)).when("attribute_exists(#pk)"),
+                Write::delete(Key::member(bucket, &target.id)).when("attribute_exists(#pk)"),
                 PeopleError::UserNotFound,
             )
-            .with(Write::delete(Key::bucket_pointer(target, bucket)))
-            .with(audit::entry(bucket, actor, Action::RemoveUser, now).to(target).write()?)
+            .with(Write::delete(Key::bucket_pointer(&target.id, bucket)))
+            .with(audit::entry(bucket, actor, Action::RemoveUser, now).to(&target.id).write()?)
             .commit()
             .await
     }
 
-    /// Takes `member` out of `bucket` by their own will.
-    async fn leave(&self, bucket: &BucketId, member: &UserId, now: Timestamp) -> Result<(), PeopleError> {
+    /// Takes the person `me` out of `bucket` by their own will.
+    async fn leave(&self, bucket: &BucketId, me: &Target, now: Timestamp) -> Result<(), PeopleError> {
+        let member = &me.id;
         self.transaction()
             .guarded_by(
                 Write::update(Key::bucket(bucket), "ADD #seats_used :less")
@@ -186,6 +195,7 @@ impl Store {
                     Ok(Some(_)) => PeopleError::OwnerStays,
                 },
             )
+            .guarded(check_address(me), PeopleError::UserNotFound)
             .guarded(
                 Write::delete(Key::member(bucket, member)).when("attribute_exists(#pk)"),
                 PeopleError::BucketNotFound,
@@ -204,7 +214,7 @@ impl Store {
         &self,
         bucket: &BucketId,
         actor: &UserId,
-        target: &UserId,
+        target: &Target,
         role: GrantableRole,
         now: Timestamp,
     ) -> Result<(), PeopleError> {
@@ -214,14 +224,15 @@ impl Store {
                 check_live(bucket).when(format!("{LIVE} AND #owner_id = :me")).value(":me", actor.as_str()),
                 not_owned(Right::SetRole),
             )
+            .guarded(check_address(target), PeopleError::UserNotFound)
             .guarded_by(
-                Write::update(Key::member(bucket, target), "SET #role = :role")
+                Write::update(Key::member(bucket, &target.id), "SET #role = :role")
                     .when("attribute_exists(#pk) AND #role <> :owner")
                     .value(":role", role.as_str())
                     .value(":owner", Role::Owner.as_str()),
                 |old| if old.is_some() { PeopleError::OwnerRoleFixed } else { PeopleError::UserNotFound },
             )
-            .with(audit::entry(bucket, actor, Action::SetRole, now).to(target).giving(role).write()?)
+            .with(audit::entry(bucket, actor, Action::SetRole, now).to(&target.id).giving(role).write()?)
             .commit()
             .await
     }
@@ -237,7 +248,7 @@ impl Store {
         &self,
         bucket: &BucketId,
         actor: &UserId,
-        target: &UserId,
+        target: &Target,
         limit: u32,
         takes_money: bool,
         now: Timestamp,
@@ -265,18 +276,18 @@ impl Store {
         &self,
         billing: &Billing,
         actor: &UserId,
-        target: &UserId,
+        target: &Target,
         limit: u32,
         moved: Option<(&str, Subscription)>,
         now: Timestamp,
     ) -> Result<Bucket, PeopleError> {
-        if actor == target {
+        if *actor == target.id {
             return Err(PeopleError::AlreadyOwner);
         }
         let Some(bucket) = billing.bucket.clone() else {
             return Err(PeopleError::BucketNotFound);
         };
-        let Some(new_owner) = self.member(&bucket.id, target).await? else {
+        let Some(new_owner) = self.member(&bucket.id, &target.id).await? else {
             return Err(PeopleError::UserNotFound);
         };
         let version = bucket.version;
@@ -289,7 +300,7 @@ impl Store {
         };
         let id = &handed_over.id;
         let owner = [
-            ("owner_id", Some(target.as_str().into())),
+            ("owner_id", Some(target.id.as_str().into())),
             ("owner_username", Some(handed_over.owner_username.as_str().into())),
         ];
         let me = actor.clone();
@@ -306,8 +317,9 @@ impl Store {
                     Ok(Some(_)) => PeopleError::Changed,
                 },
             )
+            .guarded(check_address(target), PeopleError::UserNotFound)
             .guarded_by(
-                Write::update(Key::member(id, target), "SET #role = :owner")
+                Write::update(Key::member(id, &target.id), "SET #role = :owner")
                     .when("#username = :username")
                     .value(":owner", Role::Owner.as_str())
                     .value(":username", handed_over.owner_username.as_str()),
@@ -321,7 +333,7 @@ impl Store {
                 PeopleError::RoleTooLow(Right::Transfer),
             )
             .guarded(
-                Write::update(Key::user(target), "ADD #buckets_owned :one")
+                Write::update(Key::user(&target.id), "ADD #buckets_owned :one")
                     .when("#buckets_owned < :limit")
                     .value(":one", 1)
                     .value(":limit", limit),
@@ -334,7 +346,7 @@ impl Store {
                 StoreError::Row("an owner without user row".to_owned()).into(),
             )
             .paid_as_read(id, billing, moved)
-            .with(audit::entry(id, actor, Action::TransferOwnership, now).to(target).write()?)
+            .with(audit::entry(id, actor, Action::TransferOwnership, now).to(&target.id).write()?)
             .commit()
             .await?;
         Ok(handed_over)
@@ -348,16 +360,19 @@ impl Store {
         &self,
         bucket: &BucketId,
         actor: &UserId,
-        target: &UserId,
+        target: &Target,
         state: NotificationState,
         now: Timestamp,
     ) -> Result<(), PeopleError> {
-        let update = Write::update(Key::member(bucket, target), "SET #notification = :state")
+        let update = Write::update(Key::member(bucket, &target.id), "SET #notification = :state")
             .when("attribute_exists(#pk)")
             .value(":state", state.as_str());
-        let entry = audit::entry(bucket, actor, Action::SetNotificationState, now).to(target).write()?;
-        let change = self.transaction().guarded(check_live(bucket), PeopleError::BucketNotFound);
-        let change = if actor == target {
+        let entry = audit::entry(bucket, actor, Action::SetNotificationState, now).to(&target.id).write()?;
+        let change = self
+            .transaction()
+            .guarded(check_live(bucket), PeopleError::BucketNotFound)
+            .guarded(check_address(target), PeopleError::UserNotFound);
+        let change = if *actor == target.id {
             change.guarded(update, PeopleError::BucketNotFound)
         } else {
             let right = Right::ManageNotifications;
