@@ -16,11 +16,12 @@ const START_MS = 15 * 60_000
 const STOP_MS = 20_000
 
 /**
- * Resolves with `{ origin, stop }` once the API answers. `BUCKET_API_URL` names one that runs
- * already, which `stop` then leaves alone.
+ * Resolves with `{ origin, stop }` once the API answers: on `port` and with its data in the folder
+ * `data`, so that it can be started again, or else on a free port and in memory. `BUCKET_API_URL`
+ * names one that runs already, which is taken where neither is given, and which `stop` then leaves alone.
  */
-async function start () {
-  if (process.env.BUCKET_API_URL) {
+async function start ({ port, data } = {}) {
+  if (process.env.BUCKET_API_URL && !port && !data) {
     const { origin } = new URL(process.env.BUCKET_API_URL)
     await fetch(`${origin}/api/bucket`, { signal: AbortSignal.timeout(10_000) }).catch(error => {
       throw new Error(`no API answers at ${origin}: ${error.cause?.message ?? error.message}`)
@@ -28,9 +29,9 @@ async function start () {
     return { origin, stop: async () => {} }
   }
 
-  const port = await freePort()
+  port ??= await freePort()
   const origin = `http://127.0.0.1:${port}`
-  const args = ['run', '--', '--memory', '--port', String(port)]
+  const args = ['run', '--', ...(data ? ['--data', data] : ['--memory']), '--port', String(port)]
   say(`Waiting for \`cargo ${args.join(' ')}\`; a first build takes minutes.`)
   const child = spawn('cargo', args, {
     cwd: WORKSPACE,
