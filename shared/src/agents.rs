@@ -40,6 +40,7 @@ pub struct SocketEvent {
     headers: HeaderMap,
     address: Option<IpAddr>,
     route: String,
+    close_code: Option<i64>,
 }
 
 impl fmt::Debug for SocketEvent {
@@ -56,6 +57,7 @@ impl From<ApiGatewayWebsocketProxyRequest> for SocketEvent {
             headers: event.headers,
             address: context.identity.source_ip.and_then(|address| address.parse().ok()),
             route: context.route_key.unwrap_or_default(),
+            close_code: context.disconnect_status_code,
         }
     }
 }
@@ -77,6 +79,12 @@ impl SocketEvent {
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         self.address
+    }
+
+    /// The close code (RFC 6455 7.4) with which the connection has ended, where API Gateway tells it.
+    #[must_use]
+    pub fn close_code(&self) -> Option<i64> {
+        self.close_code
     }
 
     /// The route: `$connect` or `$disconnect`.

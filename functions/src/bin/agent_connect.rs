@@ -9,7 +9,8 @@
 //! | 400 | `invalid_input` | a header is missing, or the name is none that a server can have |
 //! | 403 | `wrong_keys` | no live bucket has these keys |
 //! | 403 | `server_not_linked` | no server of this name is linked: agents link it within a minute |
-//! | 429 | `too_many_attempts` | twenty different wrong keys were tried from this address within ten minutes |
+//! | 413 | `agent_oversized` | the last connection was closed for the size of what the agent sends, within ten minutes |
+//! | 429 | `too_many_attempts` | the keys are wrong, and twenty others were tried from this address within ten minutes |
 
 use shared::{
     Agents, SocketEvent,

@@ -11,7 +11,7 @@
 //! | 403 | `wrong_keys` | no live bucket has these keys |
 //! | 403 | `server_limit` | all servers of the bucket's plan are linked |
 //! | 413 | `body_too_large` | the body has more than 256 KiB |
-//! | 429 | `too_many_attempts` | twenty different wrong keys were tried from this address within ten minutes |
+//! | 429 | `too_many_attempts` | the keys are wrong, and twenty others were tried from this address within ten minutes |
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

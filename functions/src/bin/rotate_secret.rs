@@ -1,8 +1,8 @@
 //! `POST /api/bucket/{id}/rotate_secret`: give a bucket another secret.
 //!
 //! Caller: the owner. Agents that show the old secret are turned away from then on: link them again with
-//! the new one. Connections that are open stay so until they end, two hours at most. Answers 200 with
-//! `{ bucket }`, the new secret in it.
+//! the new one. A connection that is open is closed by its agent at the next report, within a minute. Answers
+//! 200 with `{ bucket }`, the new secret in it.
 //!
 //! | status | code | when |
 //! |---|---|---|

@@ -1,7 +1,7 @@
 //! Servers and their agents: `node_verify`, `agent_connect`, `agent_disconnect`, `retrieve_servers`,
 //! `server_delete_server`, `rotate_secret`.
 
-use futures_util::{SinkExt, future::join_all};
+use futures_util::{SinkExt, StreamExt, future::join_all};
 use serde_json::{Value, json};
 use shared::{
     domain::{BucketId, Report, Right, ServerName, Timestamp, UserId},
@@ -79,9 +79,15 @@ async fn connects(api: &Api, bucket: &Value, name: &str, id: &str) -> (u64, Valu
 }
 
 async fn disconnects(api: &Api, id: &str) {
+    disconnects_with(api, id, 1000).await;
+}
+
+/// The connection `id` has ended with the close code `code`.
+async fn disconnects_with(api: &Api, id: &str, code: u16) {
     let event = json!({
         "requestContext": {
             "routeKey": "$disconnect", "eventType": "DISCONNECT", "connectionId": id, "stage": "agents",
+            "disconnectStatusCode": code,
             "connectedAt": 1_795_507_200_000_u64, "requestTimeEpoch": 1_795_507_200_000_u64,
         },
         "isBase64Encoded": false,
@@ -201,7 +207,7 @@ async fn wrong_keys_are_refused_in_the_agents_form_and_never_say_which_half() {
 }
 
 #[tokio::test]
-async fn an_address_that_guesses_is_turned_away_for_a_while_and_no_other_is() {
+async fn an_address_that_guesses_is_told_to_wait_and_nobody_else_is() {
     let api = Api::start().await;
     let owner = api.user("owner@example.com").await;
     let bucket = owner.creates_bucket("Servers").await;
@@ -219,33 +225,35 @@ async fn an_address_that_guesses_is_turned_away_for_a_while_and_no_other_is() {
     for number in 1..20 {
         assert_eq!(verifies_from(&api, guesser, &guess(number)).await.0, 403, "{number}");
     }
-    let (status, body) = verifies_from(&api, guesser, &message(&bucket, "web-1")).await;
-    assert_eq!((status, &body["code"]), (429, &json!("too_many_attempts")), "even if it is right now");
+    let (status, body) = verifies_from(&api, guesser, &guess(20)).await;
+    assert_eq!((status, &body["code"]), (429, &json!("too_many_attempts")));
     assert_eq!((&body["error"], &body["active"]), (&json!(true), &json!(false)));
-    assert_eq!(verifies_from(&api, other, &message(&bucket, "web-1")).await.0, 200);
+    assert_eq!(verifies_from(&api, other, &guess(20)).await.0, 403);
+    // Who shares the address with a guesser goes on.
+    assert_eq!(verifies_from(&api, guesser, &message(&bucket, "web-1")).await.0, 200);
 
-    let mut row = api.rows_of("agent_attempts").await.remove(0);
+    let attempts = async || {
+        let rows = api.rows_of("agent_attempts").await;
+        rows.into_iter().find(|row| row["subnet"] == guesser).unwrap()
+    };
+    let row = attempts().await;
     assert_eq!(row["tried"].as_array().unwrap().len(), 20);
     assert!(!row.to_string().contains("guess"), "{row}");
-    row["until"] = json!(1);
-    // A set, which JSON does not have, so only the time is changed.
+    // Once the time is over it begins anew. A set, which JSON does not have, so only the time is changed.
     api.table().set(&row, "until", 1).await;
-    assert_eq!(verifies_from(&api, guesser, &message(&bucket, "web-1")).await.0, 200);
     assert_eq!(verifies_from(&api, guesser, &guess(99)).await.0, 403);
-    assert_eq!(
-        api.rows_of("agent_attempts").await[0]["tried"].as_array().unwrap().len(),
-        1,
-        "it begins anew"
-    );
+    assert_eq!(attempts().await["tried"].as_array().unwrap().len(), 1);
 
     // A connection is no way round.
+    let mut guessing = bucket.clone();
     for number in 0..20 {
-        let mut guessing = bucket.clone();
         guessing["secret_id"] = json!(format!("guess{number:010}"));
         assert_eq!(connects(&api, &guessing, "web-1", "c").await.0, 403);
     }
-    let (status, body) = connects(&api, &bucket, "web-1", "c").await;
+    guessing["secret_id"] = json!("guess0000000020");
+    let (status, body) = connects(&api, &guessing, "web-1", "c").await;
     assert_eq!((status, &body["code"]), (429, &json!("too_many_attempts")));
+    assert_eq!(connects(&api, &bucket, "web-1", "c").await.0, 200);
 }
 
 #[tokio::test]
@@ -379,6 +387,39 @@ async fn an_end_that_was_never_told_is_noticed_by_the_silence_and_forgotten_with
 }
 
 #[tokio::test]
+async fn an_agent_that_sends_too_much_is_there_while_it_reports_and_does_not_connect_every_second() {
+    let api = Api::start().await;
+    let owner = api.user("owner@example.com").await;
+    let bucket = owner.creates_bucket("Servers").await;
+    links(&api, &bucket, "web-1").await.ok();
+    let is = async |expected: bool| {
+        assert_eq!(active(&owner, &bucket).await, [("web-1".to_owned(), expected)]);
+    };
+    assert_eq!(connects(&api, &bucket, "web-1", "c1").await.0, 200);
+
+    disconnects_with(&api, "c1", 1009).await;
+    is(true).await;
+    assert!(api.rows_of("agent_connection").await.is_empty());
+    let (status, body) = connects(&api, &bucket, "web-1", "c2").await;
+    assert_eq!((status, &body["code"]), (413, &json!("agent_oversized")));
+    links(&api, &bucket, "web-1").await.ok();
+    is(true).await;
+    // Silent, it is not there.
+    let row = api.rows_of("server").await.remove(0);
+    api.table().set(&row, "last_seen", Timestamp::now().as_millis() - 300_000).await;
+    is(false).await;
+
+    // After a while it may try again, and what was before is forgotten.
+    api.table().set(&row, "oversized_at", Timestamp::now().as_millis() - 600_000).await;
+    assert_eq!(connects(&api, &bucket, "web-1", "c3").await.0, 200);
+    is(true).await;
+    let row = api.rows_of("server").await.remove(0);
+    assert_eq!((&row["connections"], &row["oversized_at"]), (&json!(["c3"]), &Value::Null));
+    disconnects(&api, "c3").await;
+    is(false).await;
+}
+
+#[tokio::test]
 async fn a_connection_needs_all_three_headers_and_the_keys() {
     let api = Api::start().await;
     let owner = api.user("owner@example.com").await;
@@ -427,6 +468,16 @@ async fn a_real_connection_makes_a_server_active_and_its_end_inactive() {
     let (mut socket, _) = connect_async(request.clone()).await.unwrap();
     assert_eq!(active(&owner, &bucket).await, [("web-1".to_owned(), true)]);
     socket.send(Message::text(r#"{"channel":"status","payload":{}}"#)).await.unwrap();
+    // Too large: the gateway closes it, and the server is there all the same.
+    let (mut large, _) = connect_async(request.clone()).await.unwrap();
+    large.send(Message::text("x".repeat(40_000))).await.unwrap();
+    while large.next().await.is_some_and(|message| message.is_ok()) {}
+    assert!(api.stack.settled(std::time::Duration::from_secs(10)).await);
+    assert!(api.rows_of("server").await[0]["oversized_at"].is_i64());
+    let row = api.rows_of("server").await.remove(0);
+    api.table().set(&row, "oversized_at", 1).await;
+    drop(socket);
+    let (socket, _) = connect_async(request.clone()).await.unwrap();
     drop(socket);
     for _ in 0..200 {
         if !active(&owner, &bucket).await[0].1 {

@@ -105,6 +105,8 @@ pub struct Server {
     pub ip: Option<IpAddr>,
     /// The open connections of agents of this name; some may be gone without a word.
     pub connections: Vec<String>,
+    /// When a connection of it was closed for the size of what its agent sends, if the last one was.
+    pub oversized_at: Option<Timestamp>,
     /// When it was first linked.
     pub linked_at: Timestamp,
     /// When its agent was last heard of.
@@ -171,6 +173,7 @@ mod tests {
             report: Report::default(),
             ip: None,
             connections: connections.iter().map(ToString::to_string).collect(),
+            oversized_at: None,
             linked_at: Timestamp::from_seconds(0),
             last_seen: Timestamp::from_seconds(last_seen),
         }

@@ -544,6 +544,11 @@ impl From<AgentError> for Problem {
                     "all {servers} servers of the bucket's plan are linked; delete one or choose a bigger plan"
                 ),
             ),
+            AgentError::Oversized => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "agent_oversized",
+                "this agent sends more at once than a connection takes; its server is active while it reports",
+            ),
             AgentError::NotLinked => Self::new(
                 StatusCode::FORBIDDEN,
                 "server_not_linked",

@@ -409,6 +409,8 @@ pub(crate) struct ServerRow {
     /// A set, and not there while it is empty: `DynamoDB` has no empty sets.
     #[serde(default, with = "serde_dynamo::string_set", skip_serializing_if = "BTreeSet::is_empty")]
     connections: BTreeSet<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oversized_at: Option<Timestamp>,
     linked_at: Timestamp,
     last_seen: Timestamp,
 }
@@ -423,7 +425,7 @@ impl Row for ServerRow {
 
 impl ServerRow {
     pub(crate) fn new(bucket_id: &BucketId, server: &Server) -> Self {
-        let Server { name, report, ip, connections, linked_at, last_seen } = server.clone();
+        let Server { name, report, ip, connections, oversized_at, linked_at, last_seen } = server.clone();
         let Report { hostname, pm2_version, cpus, memory } = report;
         Self {
             bucket_id: bucket_id.clone(),
@@ -434,6 +436,7 @@ impl ServerRow {
             memory,
             ip,
             connections: connections.into_iter().collect(),
+            oversized_at,
             linked_at,
             last_seen,
         }
@@ -451,11 +454,20 @@ impl From<ServerRow> for Server {
             memory,
             ip,
             connections,
+            oversized_at,
             linked_at,
             last_seen,
         } = row;
         let report = Report { hostname, pm2_version, cpus, memory };
-        Self { name, report, ip, connections: connections.into_iter().collect(), linked_at, last_seen }
+        Self {
+            name,
+            report,
+            ip,
+            connections: connections.into_iter().collect(),
+            oversized_at,
+            linked_at,
+            last_seen,
+        }
     }
 }
 

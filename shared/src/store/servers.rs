@@ -27,6 +27,10 @@ const ATTEMPTS_SECONDS: u32 = 600;
 /// How many connections of one name are remembered; more are left of connections that ended without a word.
 const CONNECTIONS: usize = 16;
 
+/// How long an agent whose connection was closed for the size of what it sends is kept from trying again: it
+/// would every second.
+const OVERSIZED_SECONDS: u32 = 600;
+
 /// How long a connection is remembered: longer than API Gateway lets one live, which is two hours.
 const CONNECTION_SECONDS: u32 = 3 * 3_600;
 
@@ -71,6 +75,9 @@ pub enum AgentError {
         /// The servers of the plan.
         servers: u32,
     },
+    /// What the agent sends is too large for a connection.
+    #[error("what the agent sends is too large for a connection")]
+    Oversized,
     /// The server is not linked, or not any more.
     #[error("the server is not linked")]
     NotLinked,
@@ -157,9 +164,6 @@ impl Store {
         let mut found = self.batch_get(&[key.clone(), attempts_key.clone()]).await?;
         let attempts = found.remove(&attempts_key).map(from_item::<AgentAttemptsRow>).transpose()?;
         let attempts = attempts.filter(|attempts| attempts.until > now);
-        if attempts.as_ref().is_some_and(|attempts| attempts.tried.len() >= ATTEMPTS) {
-            return Err(AgentError::TooManyAttempts);
-        }
         let bucket = found.remove(&key).map(from_item::<AgentKeyRow>).transpose()?.map(|row| row.bucket_id);
         // Asked for also where there is none.
         let (bucket_key, server_key) = match &bucket {
@@ -170,7 +174,12 @@ impl Store {
         let bucket = live(found.remove(&bucket_key))?;
         let secret = bucket.as_ref().map_or("", |bucket| bucket.secret_id.as_str());
         let is_right = verify_slices_are_equal(secret.as_bytes(), keys.secret_id.as_bytes()).is_ok();
+        // Right keys are right from anywhere: an agent that is linked must not suffer from who shares its
+        // address, and nobody guesses 77 bits.
         let Some(bucket) = bucket.filter(|_| is_right) else {
+            if attempts.as_ref().is_some_and(|attempts| attempts.tried.len() >= ATTEMPTS) {
+                return Err(AgentError::TooManyAttempts);
+            }
             self.count_attempt(keys, attempts, now).await?;
             return Err(AgentError::WrongKeys);
         };
@@ -253,6 +262,7 @@ impl Store {
             report: report.clone(),
             ip,
             connections: Vec::new(),
+            oversized_at: None,
             linked_at: now,
             last_seen: now,
         };
@@ -304,16 +314,20 @@ impl Store {
     /// Notes that an agent of the server of `agent` has opened the connection `id`.
     ///
     /// # Errors
-    /// The server is not linked, or the bucket or its secret has changed.
+    /// The server is not linked, or the bucket or its secret has changed; or its last connection was closed a
+    /// while ago for what the agent sends first, which it would send again.
     pub async fn connect_server(&self, agent: &Agent, id: &str, now: Timestamp) -> Result<(), AgentError> {
         let Agent { bucket, server: Some(server) } = agent else { return Err(AgentError::NotLinked) };
+        if server.oversized_at.is_some_and(|at| now < at.plus_seconds(OVERSIZED_SECONDS)) {
+            return Err(AgentError::Oversized);
+        }
         let key = Key::server(&bucket.id, &server.name);
         let ids = BTreeSet::from([id.to_owned()]);
-        // More than that are not alive: the others have ended without a word.
-        let write = if server.connections.len() < CONNECTIONS {
+        // More than that are not alive: the others have ended without a word. Nor is one that was oversized.
+        let write = if server.connections.len() < CONNECTIONS && server.oversized_at.is_none() {
             Write::update(key, "SET #last_seen = :now ADD #connections :ids")
         } else {
-            Write::update(key, "SET #last_seen = :now, #connections = :ids")
+            Write::update(key, "SET #last_seen = :now, #connections = :ids REMOVE #oversized_at")
         };
         let until = now.plus_seconds(CONNECTION_SECONDS);
         let connection = AgentConnectionRow {
@@ -334,11 +348,17 @@ impl Store {
     }
 
     /// Notes that the connection `id` has ended. One that is not known is fine: its server was deleted, or
-    /// the end was told before.
+    /// the end was told before. One that was `oversized`, closed for the size of what the agent sent, leaves
+    /// its server as it is: the agent is there, and reports in its other way.
     ///
     /// # Errors
     /// The table failed.
-    pub async fn disconnect_server(&self, id: &str, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn disconnect_server(
+        &self,
+        id: &str,
+        oversized: bool,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         enum Guard {
             Connection,
             Server,
@@ -348,13 +368,14 @@ impl Store {
             return Ok(());
         };
         let gone = || Write::delete(Key::agent_connection(id)).when("attribute_exists(#pk)");
-        let server = Write::update(
-            Key::server(&connection.bucket_id, &connection.server),
-            "SET #last_seen = :now DELETE #connections :ids",
-        )
-        .when("attribute_exists(#pk)")
-        .value(":now", now)
-        .value(":ids", &BTreeSet::from([id.to_owned()]));
+        let key = Key::server(&connection.bucket_id, &connection.server);
+        let server = if oversized {
+            Write::update(key, "SET #last_seen = :now, #oversized_at = :now")
+        } else {
+            let ids = BTreeSet::from([id.to_owned()]);
+            Write::update(key, "SET #last_seen = :now DELETE #connections :ids").value(":ids", &ids)
+        };
+        let server = server.when("attribute_exists(#pk)").value(":now", now);
         let committed = self
             .transaction()
             .guarded(gone(), Refused::By(Guard::Connection))
