@@ -1,24 +1,32 @@
 //! What people change: the plan, the owner, the end of a bucket.
 
-use aws_lc_rs::digest;
-use base64::{Engine, engine::general_purpose::STANDARD};
+use std::time::Duration;
+
 use shared::{
     Access,
-    domain::{Bucket, BucketId, PlanName, Right, Subscription, Target, UserId},
+    domain::{Bucket, BucketId, Plan, PlanName, Right, Subscription, Target, UserId},
     http::{FieldError, Problem},
     store::{
-        Billing, BillingChange, BillingError, CHANGE_ATTEMPTS, DeleteError, Kept, NewChange, PeopleError,
-        StoreError, before_attempt,
+        Billing, BillingCall, BillingChange, BillingError, CHANGE_ATTEMPTS, ChangeEnd, DeleteError, Kept,
+        NewChange, PeopleError, PlanError, StoreError, before_attempt,
     },
 };
+use tokio::time::Instant;
 
 use crate::{
     Cashier, StripeError,
-    stripe::{NewSubscription, Stripe, StripeSubscription},
+    stripe::{Customer, NewSubscription, Stripe, StripeSubscription},
 };
 
 /// Attempts to begin a change, where one that was left unfinished has to be dealt with first.
 const BEGINNINGS: u32 = 3;
+
+/// How long a request may spend with Stripe, so that there is time left to say what has come of it before
+/// the function's 25 seconds are over.
+const BUDGET: Duration = Duration::from_secs(19);
+
+/// How long Stripe surely knows a call again by its key: it forgets keys after 24 hours.
+const REPLAYED_FOR_SECONDS: u32 = 20 * 3_600;
 
 const OWNER_NEEDS_CARD: &str =
     "this plan costs money, and there is no card to pay with; send one as `stripe_token`";
@@ -37,17 +45,6 @@ pub struct PlanChange {
     pub coupon: Option<String>,
 }
 
-impl PlanChange {
-    /// What is wanted, as a text by which the same request is known again and that tells no secret.
-    fn fingerprint(&self) -> String {
-        let Self { plan, card, coupon } = self;
-        let parts = [Some(plan.as_str()), card.as_deref(), coupon.as_deref()];
-        let text = parts.map(|part| part.unwrap_or_default().replace('|', "||")).join(" | ");
-        let digest = digest::digest(&digest::SHA256, text.as_bytes());
-        STANDARD.encode(digest)
-    }
-}
-
 /// Why a change did not happen.
 pub(crate) enum Failure {
     /// Whoever asks is told so, and nothing has happened.
@@ -64,6 +61,11 @@ impl Failure {
             Self::Billing(_) => false,
             Self::Stripe(error) => error.is_final(),
         }
+    }
+
+    /// What is refused here has happened in part, and is yet to be undone.
+    fn not_final(error: &StripeError) -> Self {
+        Self::Stripe(StripeError::Unknown(error.to_string()))
     }
 }
 
@@ -96,30 +98,51 @@ impl From<Failure> for Problem {
 }
 
 /// What a failure of Stripe means for who asks.
-pub(crate) fn refusal(error: &StripeError) -> Problem {
+fn refusal(error: &StripeError) -> Problem {
     let bad = |field: &str, detail: &str| Problem::invalid_input(vec![FieldError::new(field, detail)]);
     match error {
         StripeError::Card { message } => Problem::card_declined(message),
+        StripeError::Invalid { code, .. } if code == "token_already_used" => bad(
+            "stripe_token",
+            "was used before; leave it out to pay with the card that is known, or make a new one",
+        ),
         StripeError::Invalid { param: Some(param), .. } if param == "source" => {
-            bad("stripe_token", "is not a token of a card that can still be used")
+            bad("stripe_token", "is not a token of a card that can be used")
         }
         StripeError::Invalid { param: Some(param), .. } if param.contains("coupon") => {
             bad("coupon_id", "is not a coupon that can be used")
         }
         StripeError::Invalid { .. } => Problem::stripe(
-            "the payment service did not accept the change, and nothing was changed; report it with the \
+            "the payment service did not accept this, and the plan was not changed; report it with the \
              request id",
             error,
         ),
-        StripeError::Key(_) | StripeError::NoPrice(_) => Problem::stripe(
-            "payment is not set up rightly here, and nothing was changed; report it with the request id",
+        StripeError::Key(_) | StripeError::NoPrice(_) | StripeError::NotConfigured => Problem::stripe(
+            "payment is not set up rightly here, and the plan was not changed; report it with the request id",
             error,
         ),
-        StripeError::Content { .. } | StripeError::Unknown(_) => Problem::stripe(
+        StripeError::Content { .. } => Problem::stripe(
+            "the payment service told something that is not understood here; report it with the request id",
+            error,
+        ),
+        StripeError::Failed(_) => Problem::stripe(
+            "the payment service failed, and the plan was not changed; try again in a moment",
+            error,
+        ),
+        StripeError::Unknown(_) => Problem::stripe(
             "the payment service did not answer; ask again for the same change, which charges nothing twice",
             error,
         ),
     }
+}
+
+/// Whether a change that was left is carried out after all, if it surely was not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Who asks wants a plan that costs money, as whoever left it did: it is asked for again.
+    CarriedOut,
+    /// Who asks wants something else: what has come of it so far is found.
+    Found,
 }
 
 impl Cashier {
@@ -137,99 +160,141 @@ impl Cashier {
         access: &Access,
         wanted: &PlanChange,
     ) -> Result<(Bucket, Option<Subscription>), Problem> {
-        let (store, now) = (&self.app.store, self.app.now());
+        let start = Instant::now();
         let (id, actor) = (&access.bucket.id, &access.caller.user_id);
-        let plan = self.app.config.plans.get(&wanted.plan);
-        let is_free = plan.is_none_or(|plan| plan.price_lookup_key.is_none());
-        let Some(stripe) = &self.stripe else {
-            return Ok((store.switch_plan(access.bucket.clone(), actor, &wanted.plan, now).await?, None));
+        let plan = self.app.config.plans.get(&wanted.plan).filter(|plan| plan.price_lookup_key.is_some());
+        let (Some(stripe), false) = (&self.stripe, plan.is_none() && !self.is_paid(id).await?) else {
+            return self.switch_freely(id, actor, &wanted.plan).await;
         };
-        if is_free {
-            let billing = store.billing(id).await?;
-            if billing.going_on().is_none() && billing.change.is_none() {
-                let bucket = billing.bucket.ok_or_else(Problem::bucket_not_found)?;
-                let subscription = billing.subscription.map(|kept| kept.subscription);
-                if bucket.plan_ends_at.is_some_and(|end| end > now) {
-                    // What was paid for is not taken away.
-                    return Ok((bucket, subscription));
-                }
-                return Ok((store.switch_plan(bucket, actor, &wanted.plan, now).await?, subscription));
-            }
-        }
-        let change = NewChange {
-            actor,
-            right: Right::ChangePlan,
-            fingerprint: &wanted.fingerprint(),
-            new_owner: None,
-        };
-        let change = self.begin(stripe, id, &change).await?;
-        let outcome = self.pay(stripe, access, wanted, &change).await;
+        let change = NewChange { actor, right: Right::ChangePlan, new_owner: None };
+        let left = if plan.is_some() { Left::CarriedOut } else { Left::Found };
+        let change = self.begin(stripe, id, &change, left, start).await?;
+        let outcome = in_time(start, Box::pin(self.pay(stripe, id, wanted, plan, &change))).await;
         let (bucket, subscription) = self.ended(id, &change, outcome).await?;
         Ok((bucket, Some(subscription)))
     }
 
-    /// Does at Stripe what `wanted` takes, and keeps what came of it.
+    /// Whether a subscription pays for the bucket and goes on, or may come to do so.
+    async fn is_paid(&self, id: &BucketId) -> Result<bool, Problem> {
+        let billing = self.app.store.billing(id).await?;
+        Ok(billing.going_on().is_some() || billing.change.is_some())
+    }
+
+    /// Puts a bucket on a plan that takes no money, now or with the end of what was paid for.
+    async fn switch_freely(
+        &self,
+        id: &BucketId,
+        actor: &UserId,
+        plan: &PlanName,
+    ) -> Result<(Bucket, Option<Subscription>), Problem> {
+        let store = &self.app.store;
+        for attempt in 0..CHANGE_ATTEMPTS {
+            before_attempt(attempt).await?;
+            let (billing, now) = (store.billing(id).await?, self.app.now());
+            if self.stripe.is_none() && (billing.not_over().is_some() || billing.change.is_some()) {
+                return Err(refusal(&StripeError::NotConfigured));
+            }
+            let subscription = billing.subscription.as_ref().map(|kept| kept.subscription.clone());
+            match &billing.bucket {
+                // What was paid for is not taken away.
+                Some(bucket) if self.stripe.is_some() && bucket.plan_ends_at.is_some_and(|end| end > now) => {
+                    return Ok((bucket.clone(), subscription));
+                }
+                _ => {}
+            }
+            match store.switch_plan(&billing, actor, plan, now).await {
+                Ok(bucket) => {
+                    let subscription = subscription.filter(|subscription| !subscription.is_over());
+                    return Ok((bucket, subscription));
+                }
+                Err(PlanError::Changed) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(PlanError::Changed.into())
+    }
+
+    /// Does at Stripe what `wanted` takes, on `plan` if that has a price, and keeps what came of it.
     async fn pay(
         &self,
         stripe: &Stripe,
-        access: &Access,
+        id: &BucketId,
         wanted: &PlanChange,
+        plan: Option<&Plan>,
         change: &BillingChange,
     ) -> Result<(Bucket, Subscription), Failure> {
-        let store = &self.app.store;
-        let id = &access.bucket.id;
-        let before = store.billing(id).await?;
+        let before = self.app.store.billing(id).await?;
         let Some(bucket) = before.bucket.as_ref() else {
             return Err(Failure::Refused(Problem::bucket_not_found()));
         };
-        let plan = self.app.config.plans.get(&wanted.plan);
-        let told = match (plan.filter(|plan| plan.price_lookup_key.is_some()), before.not_over()) {
-            (None, Some(subscription)) => {
-                stripe.end_with_period(&subscription.id, true, &change.id, &change.id).await?
-            }
+        let Some(plan) = plan else {
             // It has ended meanwhile, and who asks again is switched.
-            (None, None) => return Err(changed_meanwhile()),
-            (Some(plan), present) => {
-                let customer = self.customer(stripe, &change.actor).await?;
-                match &wanted.card {
-                    Some(token) => match stripe.set_card(&customer.id, token, &change.id).await {
-                        // It came with a request that failed for another reason, and its card is known.
-                        Err(error) if error.is_used_token() && customer.has_card() => {}
-                        outcome => drop(outcome?),
-                    },
-                    None if customer.has_card() => {}
-                    None => return Err(Failure::Refused(Problem::card_required(OWNER_NEEDS_CARD))),
+            let Some(present) = before.not_over() else { return Err(changed_meanwhile()) };
+            let told = stripe.end_with_period(&present.id, &change.id).await?;
+            return self.keep(stripe, id, told, before, change, Some(&change.actor)).await;
+        };
+        let price = stripe.price(plan).await?;
+        let customer = self.customer(stripe, &change.actor, &change.id).await?;
+        match &wanted.card {
+            Some(token) => drop(stripe.set_card(&customer.id, token, &change.id).await?),
+            None if customer.has_card() => {}
+            None => return Err(Failure::Refused(Problem::card_required(OWNER_NEEDS_CARD))),
+        }
+        let (coupon, present) = (wanted.coupon.as_deref(), before.not_over().cloned());
+        let own = present.as_ref().filter(|present| {
+            // What somebody else pays for, and what nothing is collected for, is left alone.
+            present.customer == customer.id && present.can_be_changed()
+        });
+        let told = match own {
+            Some(present) if present.plan == wanted.plan && present.goes_on() && coupon.is_none() => {
+                stripe.subscription(&present.id).await?.ok_or_else(|| gone(&present.id))?
+            }
+            Some(present) => {
+                let now = stripe.subscription(&present.id).await?.ok_or_else(|| gone(&present.id))?;
+                if now.is_past_due() {
+                    return Err(Failure::Refused(Problem::card_declined(
+                        "the last invoice is still open; pay it first with a card that works",
+                    )));
                 }
-                let (price, coupon) = (stripe.price(plan).await?, wanted.coupon.as_deref());
-                if let Some(subscription) = present {
-                    let is_so = subscription.plan == wanted.plan && subscription.goes_on();
-                    if is_so && coupon.is_none() {
-                        stripe.subscription(&subscription.id).await?.ok_or_else(|| gone(&subscription.id))?
-                    } else {
-                        stripe.change_price(subscription, &wanted.plan, &price, coupon, &change.id).await?
-                    }
-                } else {
-                    // Who subscribes to the plan that they are trying pays from the trial's end on.
-                    let trial = bucket.trial.as_ref().filter(|trial| {
-                        trial.plan == wanted.plan && trial.is_active(self.app.now().plus_seconds(60))
-                    });
-                    let new = NewSubscription {
-                        bucket: id,
-                        customer: &customer.id,
-                        plan: &wanted.plan,
-                        price: &price,
-                        coupon,
-                        free_until: trial.map(|trial| trial.ends_at),
-                        change: &change.id,
-                    };
-                    stripe.subscribe(&new).await?
-                }
+                let call = Stripe::change_price(present, &wanted.plan, &price, coupon, &change.id);
+                self.charge(stripe, id, change, call).await?
+            }
+            None => {
+                // Who subscribes to the plan that they are trying, or that somebody else has paid for,
+                // pays from its end on.
+                let trial = bucket.trial.as_ref().filter(|trial| trial.plan == wanted.plan);
+                let paid = present.as_ref().filter(|paid| paid.plan == wanted.plan && paid.is_paid());
+                let until = trial.map(|trial| trial.ends_at).max(paid.map(|paid| paid.period_end));
+                let soon = self.app.now().plus_seconds(60);
+                let call = Stripe::subscribe(&NewSubscription {
+                    bucket: id,
+                    customer: &customer.id,
+                    plan: &wanted.plan,
+                    price: &price,
+                    coupon,
+                    free_until: until.filter(|until| *until > soon),
+                    change: &change.id,
+                });
+                self.charge(stripe, id, change, call).await?
             }
         };
-        self.keep(stripe, id, told, before, change).await
+        self.keep(stripe, id, told, before, change, Some(&change.actor)).await
     }
 
-    /// Commits what Stripe has told of the subscription that `change` led to.
+    /// Makes the call that may charge, after writing it down, so that the very same one can be made again.
+    async fn charge(
+        &self,
+        stripe: &Stripe,
+        id: &BucketId,
+        change: &BillingChange,
+        call: BillingCall,
+    ) -> Result<StripeSubscription, Failure> {
+        self.app.store.note_call(id, &change.id, &call).await?;
+        Ok(stripe.charge(&call, &change.id).await?)
+    }
+
+    /// Commits what Stripe has told of the subscription that `change` led to, and ends the one that it
+    /// replaces. Done by `actor`, or by nobody who signs in.
     async fn keep(
         &self,
         stripe: &Stripe,
@@ -237,30 +302,40 @@ impl Cashier {
         mut told: StripeSubscription,
         mut before: Billing,
         change: &BillingChange,
+        actor: Option<&UserId>,
     ) -> Result<(Bucket, Subscription), Failure> {
         for attempt in 1..=CHANGE_ATTEMPTS {
             let Some(bucket) = before.bucket.take() else {
-                stripe.cancel(&told.id).await?;
+                stripe.cancel_with_credit(&told.id).await.map_err(|error| Failure::not_final(&error))?;
                 return Err(Failure::Refused(Problem::bucket_not_found()));
             };
             let is_ended = before.change.as_ref().is_none_or(|present| present.id != change.id);
             if let (true, Some(kept)) = (is_ended, &before.subscription)
                 && kept.subscription.id == told.id
             {
-                // Its webhook was here first.
+                // Its event was here first.
                 return Ok((bucket, kept.subscription.clone()));
             }
             let subscription = told.kept(&self.app.config.plans)?;
+            let replaced = before.not_over().filter(|present| present.id != told.id);
+            let replaced = replaced.map(|present| present.id.clone());
+            let end = match &replaced {
+                Some(subscription) => ChangeEnd::Replaced { id: &change.id, subscription },
+                None => ChangeEnd::Done(&change.id),
+            };
             let kept = Kept {
                 bucket,
                 before: before.subscription.as_ref(),
                 subscription: subscription.clone(),
-                change: Some(&change.id),
+                change: Some(end),
                 event: None,
-                actor: Some(&change.actor),
+                actor,
             };
             match self.app.store.keep_subscription(kept, self.app.now()).await {
-                Ok(bucket) => return Ok((bucket, subscription)),
+                Ok(bucket) => {
+                    self.end_replaced(stripe, id, &change.id, replaced.as_deref()).await;
+                    return Ok((bucket, subscription));
+                }
                 Err(BillingError::Changed | BillingError::BucketNotFound) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -272,8 +347,31 @@ impl Cashier {
         Err(BillingError::Changed.into())
     }
 
-    /// The customer at Stripe that `user` is, made if need be.
-    async fn customer(&self, stripe: &Stripe, user: &UserId) -> Result<crate::stripe::Customer, Failure> {
+    /// Ends the subscription `replaced`, the last thing that the change `change` is about. Where that fails
+    /// the change is left, and whoever comes next does it: nothing else depends on it.
+    pub(crate) async fn end_replaced(
+        &self,
+        stripe: &Stripe,
+        id: &BucketId,
+        change: &str,
+        replaced: Option<&str>,
+    ) {
+        let Some(replaced) = replaced else { return };
+        let ended = match stripe.cancel(replaced).await {
+            Ok(()) => self.app.store.drop_change(id, change).await.map_err(Failure::from),
+            Err(error) => {
+                let left = self.app.store.leave_change(id, change, self.app.now()).await;
+                left.map_err(Failure::from).and(Err(error.into()))
+            }
+        };
+        if let Err(failure) = ended {
+            let cause = Problem::from(failure);
+            tracing::error!(error = cause.cause(), subscription = replaced, "it is yet to be ended");
+        }
+    }
+
+    /// The customer at Stripe that `user` is, made for the sake of `change` if need be.
+    async fn customer(&self, stripe: &Stripe, user: &UserId, change: &str) -> Result<Customer, Failure> {
         let store = &self.app.store;
         let no_user = || StoreError::Row("a payer without user row".to_owned());
         let user = store.user(user).await?.ok_or_else(no_user)?;
@@ -282,7 +380,7 @@ impl Cashier {
         {
             return Ok(customer);
         }
-        let created = stripe.create_customer(&user).await?;
+        let created = stripe.create_customer(&user, change).await?;
         let id = store.set_customer(&user.id, &created.id, user.stripe_customer.as_deref()).await?;
         if id == created.id {
             return Ok(created);
@@ -296,12 +394,14 @@ impl Cashier {
         stripe: &Stripe,
         bucket: &BucketId,
         change: &NewChange<'_>,
+        left: Left,
+        start: Instant,
     ) -> Result<BillingChange, Failure> {
         for _ in 0..BEGINNINGS {
             match self.app.store.begin_change(bucket, change, self.app.now()).await {
                 Ok(change) => return Ok(change),
                 Err(BillingError::Unfinished(unfinished)) => {
-                    self.resolve(stripe, bucket, &unfinished).await?;
+                    Box::pin(self.resolve(stripe, bucket, &unfinished, left, start)).await?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -316,8 +416,10 @@ impl Cashier {
         stripe: &Stripe,
         bucket: &BucketId,
         change: &BillingChange,
+        left: Left,
+        start: Instant,
     ) -> Result<(), Failure> {
-        let outcome = self.resolve_leased(stripe, bucket, change).await;
+        let outcome = in_time(start, Box::pin(self.resolve_leased(stripe, bucket, change, left))).await;
         if outcome.is_err() {
             // Nobody has to wait for the lease to end.
             self.app.store.leave_change(bucket, &change.id, self.app.now()).await?;
@@ -330,10 +432,16 @@ impl Cashier {
         stripe: &Stripe,
         bucket: &BucketId,
         change: &BillingChange,
+        left: Left,
     ) -> Result<(), Failure> {
         let store = &self.app.store;
-        let payer = change.new_owner.as_ref().unwrap_or(&change.actor);
+        let done = async || Ok(store.drop_change(bucket, &change.id).await?);
+        if let Some(replaced) = &change.replaced {
+            stripe.cancel(replaced).await?;
+            return done().await;
+        }
         let before = store.billing(bucket).await?;
+        let payer = change.new_owner.as_ref().unwrap_or(&change.actor);
         let customer = store.user(payer).await?.and_then(|user| user.stripe_customer);
         let found = match &customer {
             Some(customer) => stripe.subscriptions_of(customer).await?,
@@ -341,22 +449,35 @@ impl Cashier {
         };
         let made = found.into_iter().find(|found| found.change() == Some(&*change.id));
         if change.new_owner.is_some() {
-            self.undo_move(stripe, &before, made.map(|made| made.id), change).await?;
-        } else if let Some(made) = made {
-            self.keep(stripe, bucket, made, before, change).await?;
-            return Ok(());
-        } else if let Some(present) = before.not_over() {
-            // Perhaps it was to end with its period.
-            if let Some(told) = stripe.subscription(&present.id).await? {
-                self.keep(stripe, bucket, told, before, change).await?;
-                return Ok(());
+            // Not committed, or the one that it replaces would be named: it has cost nothing yet.
+            if let Some(made) = made.filter(|made| !made.is_over()) {
+                stripe.cancel(&made.id).await?;
             }
+            return done().await;
         }
-        Ok(store.drop_change(bucket, &change.id).await?)
+        let is_fresh = self.app.now() < change.begun_at.plus_seconds(REPLAYED_FOR_SECONDS);
+        let told = match (made, &change.call, before.not_over()) {
+            (Some(made), ..) => made,
+            (None, Some(call), _) if left == Left::CarriedOut && is_fresh => {
+                match stripe.charge(call, &change.id).await {
+                    Ok(told) => told,
+                    // That is how it ended, then as now.
+                    Err(error) if error.is_final() => return done().await,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            // Perhaps it was to end with its period.
+            (None, _, Some(present)) => match stripe.subscription(&present.id).await? {
+                Some(told) => told,
+                None => return done().await,
+            },
+            (None, _, None) => return done().await,
+        };
+        self.keep(stripe, bucket, told, before, change, Some(&change.actor)).await.map(drop)
     }
 
     /// Ends `change` as its `outcome` asks for: one that Stripe has surely not carried out is forgotten,
-    /// one that it may have is left for who asks again.
+    /// one that it may have is left for who comes next.
     async fn ended<T>(
         &self,
         bucket: &BucketId,
@@ -381,71 +502,82 @@ impl Cashier {
     /// # Errors
     /// The bucket is gone, the caller is not its owner, or Stripe does not cancel the subscription.
     pub async fn destroy(&self, access: &Access) -> Result<(), Problem> {
+        let start = Instant::now();
         let store = &self.app.store;
         let (id, actor) = (&access.bucket.id, &access.caller.user_id);
         for attempt in 0..CHANGE_ATTEMPTS {
             before_attempt(attempt).await?;
             let mut billing = store.billing(id).await?;
             let mut begun = None;
-            if let Some(stripe) = &self.stripe
-                && (billing.not_over().is_some() || billing.change.is_some())
-            {
-                let change =
-                    NewChange { actor, right: Right::Delete, fingerprint: "destroy", new_owner: None };
-                let change = self.begin(stripe, id, &change).await?;
+            if billing.not_over().is_some() || billing.change.is_some() {
+                let stripe =
+                    self.stripe.as_ref().ok_or_else(|| refusal_to_cancel(&StripeError::NotConfigured))?;
+                let change = NewChange { actor, right: Right::Delete, new_owner: None };
+                let change = self.begin(stripe, id, &change, Left::Found, start).await?;
                 billing = store.billing(id).await?;
-                if let Some(subscription) = billing.not_over()
-                    && let Err(error) = stripe.cancel(&subscription.id).await
-                {
+                let cancelled = match billing.not_over() {
+                    Some(subscription) => {
+                        in_time(start, async { Ok(stripe.cancel(&subscription.id).await?) }).await
+                    }
+                    None => Ok(()),
+                };
+                if let Err(failure) = cancelled {
+                    // To be cancelled again does no harm: there is nothing to resume.
                     store.drop_change(id, &change.id).await?;
-                    return Err(refusal_to_cancel(&error));
+                    return Err(match failure {
+                        Failure::Stripe(ref error) => refusal_to_cancel(error),
+                        Failure::Refused(_) | Failure::Billing(_) => failure.into(),
+                    });
                 }
                 begun = Some(change);
             }
-            match (store.delete_bucket(&access.bucket, &billing, actor, self.app.now()).await, begun) {
-                (Ok(()), _) => return Ok(()),
-                (Err(DeleteError::Changed), None) => {}
-                (Err(DeleteError::Changed), Some(change)) => store.drop_change(id, &change.id).await?,
-                (Err(error), begun) => {
-                    if let Some(change) = begun {
-                        store.drop_change(id, &change.id).await?;
-                    }
-                    return Err(error.into());
-                }
+            let outcome = store.delete_bucket(&access.bucket, &billing, actor, self.app.now()).await;
+            if let (Err(_), Some(change)) = (&outcome, &begun) {
+                store.drop_change(id, &change.id).await?;
+            }
+            match outcome {
+                Err(DeleteError::Changed) => {}
+                outcome => return Ok(outcome?),
             }
         }
         Err(DeleteError::Changed.into())
     }
 
     /// Hands the bucket of `access` from its owner to the member `target`, and gives the bucket as it is
-    /// then. Where a subscription pays for it, the new owner's card goes on paying when the period that
-    /// the old one has paid for is over.
+    /// then. Where a subscription pays for it and goes on, the new owner's card pays from the end of the
+    /// period that the old one has paid for, and the old one's subscription ends.
     ///
     /// # Errors
     /// As [`shared::store::Store::transfer`]; the new owner has no card, or Stripe does not answer.
     pub async fn transfer(&self, access: &Access, target: &Target) -> Result<Bucket, Problem> {
+        let start = Instant::now();
         let store = &self.app.store;
         let (id, actor) = (&access.bucket.id, &access.caller.user_id);
         let limit = self.app.config.buckets_per_owner;
-        let takes_money = self.stripe.is_some();
-        let outcome = store.transfer(id, actor, target, limit, takes_money, self.app.now()).await;
-        let (Some(stripe), Err(PeopleError::Paid)) = (&self.stripe, &outcome) else {
-            return Ok(outcome?);
-        };
-        // Money is moved for nothing where it is plain from the start that the bucket cannot be.
-        if store.member(id, &target.id).await?.is_none() {
-            return Err(PeopleError::UserNotFound.into());
+        match store.transfer(id, actor, target, limit, self.app.now()).await {
+            Err(PeopleError::Paid) => {}
+            outcome => return Ok(outcome?),
         }
+        let stripe = self.stripe.as_ref().ok_or_else(|| refusal(&StripeError::NotConfigured))?;
+        // Money is moved for nothing where it is plain from the start that the bucket cannot be.
         if *actor == target.id {
             return Err(PeopleError::AlreadyOwner.into());
         }
-        let change =
-            NewChange { actor, right: Right::Transfer, fingerprint: "transfer", new_owner: Some(&target.id) };
-        let change = self.begin(stripe, id, &change).await?;
-        let outcome = self.move_and_hand_over(stripe, id, target, &change).await;
+        if store.member(id, &target.id).await?.is_none() {
+            return Err(PeopleError::UserNotFound.into());
+        }
+        if store.user(&target.id).await?.is_none_or(|user| user.buckets_owned >= limit) {
+            return Err(PeopleError::NewOwnerLimit { limit }.into());
+        }
+        let change = NewChange { actor, right: Right::Transfer, new_owner: Some(&target.id) };
+        let change = self.begin(stripe, id, &change, Left::Found, start).await?;
+        let outcome = in_time(start, Box::pin(self.move_and_hand_over(stripe, id, target, &change))).await;
         self.ended(id, &change, outcome).await
     }
 
+    /// First the new owner's subscription, which costs nothing until the period is over; then the bucket
+    /// and what pays for it in one; and then the old owner's subscription ends. Until the second nothing has
+    /// happened to the old one, and from there on it is written down that it is to end.
     async fn move_and_hand_over(
         &self,
         stripe: &Stripe,
@@ -453,51 +585,41 @@ impl Cashier {
         target: &Target,
         change: &BillingChange,
     ) -> Result<Bucket, Failure> {
-        let store = &self.app.store;
-        let before = store.billing(id).await?;
-        let Some(present) = before.not_over().cloned() else {
-            return Err(changed_meanwhile());
+        let before = self.app.store.billing(id).await?;
+        // Without one, or with one that ends by itself, there is nothing to move.
+        let Some(present) = before.going_on().cloned() else { return Err(changed_meanwhile()) };
+        let Some(plan) = self.app.config.plans.get(&present.plan) else {
+            let reason = "its plan is none of the deployment's any more".to_owned();
+            return Err(StripeError::Content { what: "a subscription", reason }.into());
         };
-        let told = stripe.subscription(&present.id).await?.ok_or_else(|| gone(&present.id))?;
-        if told.is_over() || (present.cancel_at.is_some() && !told.is_ending_for(&change.id)) {
-            return Err(changed_meanwhile());
-        }
-        let plan = self.app.config.plans.get(&present.plan).ok_or_else(|| StripeError::Content {
-            what: "a subscription",
-            reason: "its plan is gone".to_owned(),
-        })?;
-        let customer = self.customer(stripe, &target.id).await?;
+        let price = stripe.price(plan).await?;
+        let customer = self.customer(stripe, &target.id, &change.id).await?;
         if !customer.has_card() {
             return Err(Failure::Refused(Problem::card_required(NEW_OWNER_NEEDS_CARD)));
         }
-        let price = stripe.price(plan).await?;
-        // From here on there is something to undo: first the old one ends, so that whatever happens
-        // nobody pays twice.
-        stripe.end_with_period(&present.id, true, &change.id, &change.id).await?;
-        let now = self.app.now();
-        let new = NewSubscription {
+        let paid_until = Some(present.period_end).filter(|_| present.is_paid());
+        let soon = self.app.now().plus_seconds(60);
+        let call = Stripe::subscribe(&NewSubscription {
             bucket: id,
             customer: &customer.id,
             plan: &present.plan,
             price: &price,
             coupon: None,
-            free_until: Some(present.period_end).filter(|end| *end > now.plus_seconds(60)),
+            free_until: paid_until.filter(|end| *end > soon),
             change: &change.id,
-        };
-        let made = match stripe.subscribe(&new).await {
-            Ok(made) => made,
-            Err(error) if error.is_final() => {
-                self.undo_move(stripe, &before, None, change).await?;
-                return Err(error.into());
+        });
+        let made = self.charge(stripe, id, change, call).await?;
+        let end = ChangeEnd::Replaced { id: &change.id, subscription: &present.id };
+        match self.hand_over(&change.actor, target, id, &made, end).await {
+            Ok(bucket) => {
+                self.end_replaced(stripe, id, &change.id, Some(&present.id)).await;
+                Ok(bucket)
             }
-            Err(error) => return Err(error.into()),
-        };
-        match self.hand_over(&change.actor, target, id, &made, change).await {
             Err(Failure::Refused(problem)) => {
-                self.undo_move(stripe, &before, Some(made.id), change).await?;
+                stripe.cancel_with_credit(&made.id).await.map_err(|error| Failure::not_final(&error))?;
                 Err(Failure::Refused(problem))
             }
-            outcome => outcome,
+            Err(failure) => Err(failure),
         }
     }
 
@@ -507,14 +629,14 @@ impl Cashier {
         target: &Target,
         id: &BucketId,
         made: &StripeSubscription,
-        change: &BillingChange,
+        end: ChangeEnd<'_>,
     ) -> Result<Bucket, Failure> {
         let (store, limit) = (&self.app.store, self.app.config.buckets_per_owner);
         let moved = made.kept(&self.app.config.plans)?;
         for attempt in 0..CHANGE_ATTEMPTS {
             before_attempt(attempt).await?;
             let billing = store.billing(id).await?;
-            let moved = Some((&*change.id, moved.clone()));
+            let moved = Some((end, moved.clone()));
             match store.hand_over(&billing, actor, target, limit, moved, self.app.now()).await {
                 Ok(bucket) => return Ok(bucket),
                 Err(PeopleError::Changed) => {}
@@ -524,27 +646,12 @@ impl Cashier {
         }
         Err(BillingError::Changed.into())
     }
+}
 
-    /// Undoes a move to another payer that was not committed: what was made for the new one is cancelled
-    /// before it costs anything, and the old one goes on.
-    async fn undo_move(
-        &self,
-        stripe: &Stripe,
-        before: &Billing,
-        made: Option<String>,
-        change: &BillingChange,
-    ) -> Result<(), Failure> {
-        if let Some(made) = made {
-            stripe.cancel(&made).await?;
-        }
-        if let Some(present) = before.not_over()
-            && let Some(told) = stripe.subscription(&present.id).await?
-            && told.is_ending_for(&change.id)
-        {
-            stripe.end_with_period(&present.id, false, "", &change.id).await?;
-        }
-        Ok(())
-    }
+/// What comes of `work`, or that it takes too long, counted from `start`.
+async fn in_time<T>(start: Instant, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let late = |_| Err(StripeError::Unknown("the time for this request is over".to_owned()).into());
+    tokio::time::timeout_at(start + BUDGET, work).await.unwrap_or_else(late)
 }
 
 /// What the change rested on is no longer so, and nothing has happened: who asks again starts afresh.
@@ -562,32 +669,4 @@ fn refusal_to_cancel(error: &StripeError) -> Problem {
          moment",
         error,
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_same_request_is_known_again_and_no_other() {
-        let plan = |name: &str| serde_json::from_str::<PlanName>(&format!("\"{name}\"")).unwrap();
-        let change = |name, card: Option<&str>, coupon: Option<&str>| {
-            PlanChange { plan: plan(name), card: card.map(Into::into), coupon: coupon.map(Into::into) }
-                .fingerprint()
-        };
-        let of = [
-            change("plus", None, None),
-            change("pro", None, None),
-            change("plus", Some("tok_1"), None),
-            change("plus", None, Some("tok_1")),
-            change("plus", Some("tok_1"), Some("X")),
-            change("plus", Some("tok_1 | X"), None),
-        ];
-
-        assert_eq!(of[0], change("plus", None, None));
-        for (index, one) in of.iter().enumerate() {
-            assert!(!of[..index].contains(one), "{index}");
-            assert!(!one.contains("tok"));
-        }
-    }
 }

@@ -11,6 +11,7 @@ use shared::{
     StartError, Web, WebAnswer, WebError,
     config::optional,
     domain::{BucketId, Plan, PlanName, Plans, Subscription, SubscriptionStatus, Timestamp, User},
+    store::BillingCall,
 };
 use stripe_billing::{
     invoice::ListInvoice,
@@ -22,7 +23,9 @@ use stripe_billing::{
     },
 };
 use stripe_client_core::{RequestBuilder, StripeMethod, StripeRequest, VERSION};
-use stripe_core::customer::{CreateCustomer, RetrieveCustomer, UpdateCustomer};
+use stripe_core::customer::{
+    CreateCustomer, RetrieveCustomer, UpdateCustomer, UpdateCustomerInvoiceSettings,
+};
 use stripe_product::price::ListPrice;
 use tokio::time::Instant;
 
@@ -32,10 +35,10 @@ use crate::{invoices::Invoice, secret::Keys};
 const DEFAULT_URL: &str = "https://api.stripe.com";
 
 /// How long one answer may take. A payment goes through a bank.
-const TIMEOUT: Duration = Duration::from_secs(6);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// No further try after this, so that there is time left to say so.
-const PATIENCE: Duration = Duration::from_secs(12);
+const PATIENCE: Duration = Duration::from_secs(9);
 
 /// How often a call is made in all.
 const ATTEMPTS: u32 = 3;
@@ -53,9 +56,6 @@ const PLAN: &str = "plan";
 /// The change that made a subscription or changed it last, in its metadata.
 pub(crate) const CHANGE: &str = "change";
 
-/// The change that ends a subscription in favour of another customer's, in its metadata.
-pub(crate) const ENDING: &str = "ending";
-
 /// Why a call came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum StripeError {
@@ -65,16 +65,22 @@ pub enum StripeError {
         /// Stripe's message.
         message: String,
     },
-    /// Something that was sent is not known or not possible.
-    #[error("Stripe refuses {}: {code}: {message}", param.as_deref().unwrap_or("the request"))]
+    /// Something that was sent is not known or not possible. Stripe's message is not among it: it may name an address or a token.
+    #[error("Stripe refuses {}: {kind} {code}", param.as_deref().unwrap_or("the request"))]
     Invalid {
         /// The parameter, if it is one.
         param: Option<String>,
+        /// Stripe's type.
+        kind: String,
         /// Stripe's code.
         code: String,
-        /// Stripe's message.
-        message: String,
     },
+    /// The call has failed at Stripe's end, and will be told so as often as it is made.
+    #[error("the call has failed at Stripe with status {0}")]
+    Failed(u16),
+    /// Something is paid, and the deployment has no account at Stripe any more.
+    #[error("a subscription pays for the bucket, and the deployment names no account at Stripe")]
+    NotConfigured,
     /// Stripe does not take the key, or the key may not do this.
     #[error("Stripe refuses the secret key: {0}")]
     Key(String),
@@ -98,14 +104,14 @@ impl StripeError {
     /// Whether Stripe has said that nothing happened.
     pub(crate) fn is_final(&self) -> bool {
         match self {
-            Self::Card { .. } | Self::Invalid { .. } | Self::Key(_) | Self::NoPrice(_) => true,
+            Self::Card { .. }
+            | Self::Invalid { .. }
+            | Self::Key(_)
+            | Self::NoPrice(_)
+            | Self::Failed(_)
+            | Self::NotConfigured => true,
             Self::Content { .. } | Self::Unknown(_) => false,
         }
-    }
-
-    /// Whether a token was used before, which can be done once.
-    pub(crate) fn is_used_token(&self) -> bool {
-        matches!(self, Self::Invalid { code, .. } if code == "token_already_used")
     }
 
     /// Whether what was named is not there.
@@ -217,13 +223,13 @@ impl StripeSubscription {
         matches!(self.status, SubscriptionStatus::Canceled | SubscriptionStatus::IncompleteExpired)
     }
 
-    /// Whether it ends with its period for the sake of the change `id`.
-    pub(crate) fn is_ending_for(&self, id: &str) -> bool {
-        self.metadata.get(ENDING).is_some_and(|ending| ending == id)
+    /// Whether Stripe is still trying to collect an invoice.
+    pub(crate) fn is_past_due(&self) -> bool {
+        self.status == SubscriptionStatus::PastDue
     }
 
     /// What the table keeps of it. The plan is that of its price; where the price has lost its lookup key,
-    /// the one that it was made for.
+    /// or the deployment the plan, the one that it was made for.
     ///
     /// # Errors
     /// It pays for nothing that is known here.
@@ -231,18 +237,16 @@ impl StripeSubscription {
         let content =
             |reason: &str| StripeError::Content { what: "a subscription", reason: reason.to_owned() };
         let item = self.items.data.first().ok_or_else(|| content("it has no item"))?;
-        let named = || {
-            let name = self.metadata.get(PLAN)?;
-            plans.names().find(|plan| plan.as_str() == name)
-        };
-        let plan = item.price.lookup_key.as_deref().and_then(|key| plans.of_price(key)).or_else(named);
+        let named = || self.metadata.get(PLAN).map(|name| PlanName::from(name.clone()));
+        let plan =
+            item.price.lookup_key.as_deref().and_then(|key| plans.of_price(key)).cloned().or_else(named);
         let time = |seconds: Option<i64>| seconds.map(Timestamp::from_seconds);
         let reason = self.cancellation_details.as_ref().and_then(|details| details.reason.as_deref());
         Ok(Subscription {
             id: self.id.clone(),
             item: item.id.clone(),
             customer: self.customer.clone(),
-            plan: plan.cloned().ok_or_else(|| content("no plan has its price"))?,
+            plan: plan.ok_or_else(|| content("no plan has its price"))?,
             status: self.status,
             period_start: Timestamp::from_seconds(item.current_period_start),
             period_end: Timestamp::from_seconds(item.current_period_end),
@@ -292,26 +296,28 @@ impl Stripe {
         }
     }
 
-    /// A new customer for `user`. Asked again within a day for the same user, it is the same.
-    pub(crate) async fn create_customer(&self, user: &User) -> Result<Customer, StripeError> {
+    /// A new customer for `user`. Asked again for the sake of the same change, it is the same.
+    pub(crate) async fn create_customer(&self, user: &User, change: &str) -> Result<Customer, StripeError> {
         let request = CreateCustomer::new()
             .email(user.email.as_str())
             .name(user.username.as_str())
             .metadata(HashMap::from([("user_id".to_owned(), user.id.as_str().to_owned())]));
-        // One that was deleted there must not come back from the key of its own creation.
-        let instead_of = user.stripe_customer.as_deref().unwrap_or("none");
-        let key = format!("customer-{}-{instead_of}", user.id.as_str());
-        self.call("a customer", &request, Some(&key)).await
+        self.call("a customer", &request, Some(&format!("{change}-customer"))).await
     }
 
-    /// Makes the card behind `token` the one that `customer` pays with.
+    /// Makes the card behind `token` the one that `customer` pays with, whatever they paid with before.
     pub(crate) async fn set_card(
         &self,
         customer: &str,
         token: &str,
         change: &str,
     ) -> Result<Customer, StripeError> {
-        let request = UpdateCustomer::new(customer).source(token);
+        // A payment method that one of Stripe's pages has set would come first.
+        let no_other = UpdateCustomerInvoiceSettings {
+            default_payment_method: Some(String::new()),
+            ..UpdateCustomerInvoiceSettings::new()
+        };
+        let request = UpdateCustomer::new(customer).source(token).invoice_settings(no_other);
         self.call("a customer", &request, Some(&format!("{change}-card"))).await
     }
 
@@ -323,11 +329,8 @@ impl Stripe {
         prices.data.into_iter().next().map(|price| price.id).ok_or(StripeError::NoPrice(key))
     }
 
-    /// Makes a subscription, which pays at once or does not come to be.
-    pub(crate) async fn subscribe(
-        &self,
-        new: &NewSubscription<'_>,
-    ) -> Result<StripeSubscription, StripeError> {
+    /// The call that makes a subscription, which pays at once or does not come to be.
+    pub(crate) fn subscribe(new: &NewSubscription<'_>) -> BillingCall {
         let NewSubscription { bucket, customer, plan, price, coupon, free_until, change } = *new;
         let item =
             CreateSubscriptionItems { price: Some(price.to_owned()), ..CreateSubscriptionItems::new() };
@@ -345,19 +348,18 @@ impl Stripe {
         if let Some(time) = free_until {
             request = request.trial_end(CreateSubscriptionTrialEnd::Timestamp(time.as_seconds()));
         }
-        self.call("a subscription", &request, Some(&format!("{change}-subscription"))).await
+        written_down(&request)
     }
 
-    /// Moves `subscription` to another price, which pays the difference at once or does not happen, and
-    /// lets it go on if it was to end.
-    pub(crate) async fn change_price(
-        &self,
+    /// The call that moves `subscription` to another price, which pays the difference at once or does not
+    /// happen, and lets it go on if it was to end.
+    pub(crate) fn change_price(
         subscription: &Subscription,
         plan: &PlanName,
         price: &str,
         coupon: Option<&str>,
         change: &str,
-    ) -> Result<StripeSubscription, StripeError> {
+    ) -> BillingCall {
         let item = UpdateSubscriptionItems {
             id: Some(subscription.item.clone()),
             price: Some(price.to_owned()),
@@ -379,28 +381,44 @@ impl Stripe {
                 DiscountsDataParam { coupon: Some(coupon.to_owned()), ..DiscountsDataParam::new() };
             request = request.discounts([discount]);
         }
-        self.call("a subscription", &request, Some(&format!("{change}-subscription"))).await
+        written_down(&request)
     }
 
-    /// Lets the subscription `id` end with its period, or go on after all, for the sake of `change`.
-    /// `ending` is noted in its metadata.
+    /// Makes a call that may charge, always under the same key for the same change.
+    pub(crate) async fn charge(
+        &self,
+        call: &BillingCall,
+        change: &str,
+    ) -> Result<StripeSubscription, StripeError> {
+        let BillingCall { path, form } = call;
+        let mut request = RequestBuilder::new(StripeMethod::Post, path.clone());
+        request.body = Some(form.clone());
+        self.make("a subscription", &request, Some(&format!("{change}-charge"))).await
+    }
+
+    /// Lets the subscription `id` end with its period, for the sake of `change`.
     pub(crate) async fn end_with_period(
         &self,
         id: &str,
-        ends: bool,
-        ending: &str,
         change: &str,
     ) -> Result<StripeSubscription, StripeError> {
-        let request = UpdateSubscription::new(id)
-            .cancel_at_period_end(ends)
-            .metadata([(ENDING.to_owned(), ending.to_owned())]);
-        let verb = if ends { "end" } else { "go-on" };
-        self.call("a subscription", &request, Some(&format!("{change}-{verb}"))).await
+        let request = UpdateSubscription::new(id).cancel_at_period_end(true);
+        self.call("a subscription", &request, Some(&format!("{change}-end"))).await
     }
 
     /// Ends the subscription `id` now. One that has ended, or was never there, is fine.
     pub(crate) async fn cancel(&self, id: &str) -> Result<(), StripeError> {
-        match self.call::<StripeSubscription>("a subscription", &CancelSubscription::new(id), None).await {
+        self.end(&CancelSubscription::new(id)).await
+    }
+
+    /// As [`Stripe::cancel`], for one that should never have been: what was paid for the rest of its
+    /// period is the customer's, for their next invoice.
+    pub(crate) async fn cancel_with_credit(&self, id: &str) -> Result<(), StripeError> {
+        self.end(&CancelSubscription::new(id).prorate(true).invoice_now(true)).await
+    }
+
+    async fn end(&self, request: &CancelSubscription) -> Result<(), StripeError> {
+        match self.call::<StripeSubscription>("a subscription", request, None).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_missing() => Ok(()),
             Err(error) => Err(error),
@@ -423,7 +441,12 @@ impl Stripe {
     ) -> Result<Vec<StripeSubscription>, StripeError> {
         let request =
             ListSubscription::new().customer(customer).status(ListSubscriptionStatus::All).limit(100);
-        Ok(self.call::<ListOf<_>>("subscriptions", &request, None).await?.data)
+        match self.call::<ListOf<_>>("subscriptions", &request, None).await {
+            Ok(list) => Ok(list.data),
+            // The customer is of another account.
+            Err(error) if error.is_missing() => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The latest hundred invoices of the subscription `id`.
@@ -432,18 +455,26 @@ impl Stripe {
         Ok(self.call::<ListOf<_>>("invoices", &request, None).await?.data)
     }
 
-    /// Makes a call, again where its outcome is not known and another try is safe: with the same
-    /// idempotency key, or where it changes nothing, or leads to the same.
     async fn call<T: DeserializeOwned>(
         &self,
         what: &'static str,
         request: &impl StripeRequest,
         key: Option<&str>,
     ) -> Result<T, StripeError> {
-        let request = request.build();
+        self.make(what, &request.build(), key).await
+    }
+
+    /// Makes a call, again where its outcome is not known and another try is safe: with the same
+    /// idempotency key, or where it changes nothing, or leads to the same.
+    async fn make<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        request: &RequestBuilder,
+        key: Option<&str>,
+    ) -> Result<T, StripeError> {
         let start = Instant::now();
         for attempt in 1.. {
-            let unknown = match self.send(&request, key).await {
+            let unknown = match self.send(request, key).await {
                 Ok(answer) => match read(what, &answer) {
                     Err(StripeError::Unknown(reason)) => reason,
                     outcome => return outcome,
@@ -481,6 +512,12 @@ impl Stripe {
     }
 }
 
+/// `request`, which has a form, as it can be kept.
+fn written_down(request: &impl StripeRequest) -> BillingCall {
+    let RequestBuilder { query: _, body, path, method: _ } = request.build();
+    BillingCall { path, form: in_order(body.as_deref().unwrap_or_default()) }
+}
+
 /// The fields of a form in alphabetical order: metadata come in any, and the same request under the same
 /// key should be the same to the letter.
 fn in_order(form: &str) -> String {
@@ -497,14 +534,21 @@ fn read<T: DeserializeOwned>(what: &'static str, answer: &WebAnswer) -> Result<T
         return Err(StripeError::Unknown(format!("status {}", answer.status)));
     };
     let ErrorDetail { r#type, code, message, param } = error;
+    // https://docs.stripe.com/api/idempotent_requests: what went wrong at Stripe's end is kept under the key
+    // too. Told again, it is how that call has ended.
+    let is_told_again = answer.header("idempotent-replayed") == Some("true");
+    if answer.status >= 500 && is_told_again {
+        return Err(StripeError::Failed(answer.status));
+    }
     // https://docs.stripe.com/api/errors: 409 is a call that still runs under the same key, 429 and those
-    // of the server may pass.
+    // of the server may pass. Another call under the same key does not tell what became of the first.
     Err(match answer.status {
+        _ if r#type == "idempotency_error" => StripeError::Unknown(r#type),
         402 => StripeError::Card { message },
         401 | 403 => StripeError::Key(code),
         409 | 424 | 429 | 500.. => StripeError::Unknown(format!("status {}: {type} {code}", answer.status)),
         _ if r#type == "card_error" => StripeError::Card { message },
-        _ => StripeError::Invalid { param, code, message },
+        _ => StripeError::Invalid { param, kind: r#type, code },
     })
 }
 

@@ -3,14 +3,16 @@
 use serde::Deserialize;
 use serde_json::Value;
 use shared::{
-    domain::{BucketId, Subscription, Timestamp},
+    domain::{Bucket, BucketId, Subscription, Timestamp},
     http::{FieldError, Problem},
-    store::{Billing, BillingChange, BillingError, CHANGE_ATTEMPTS, Kept, before_attempt},
+    store::{Billing, BillingChange, BillingError, CHANGE_ATTEMPTS, ChangeEnd, Kept, before_attempt},
 };
+
+use tokio::time::Instant;
 
 use crate::{
     Cashier,
-    changes::{Failure, refusal},
+    changes::{Failure, Left},
     invoices::Invoice,
     signature::{self, SignatureError},
     stripe::{Stripe, StripeSubscription},
@@ -68,7 +70,8 @@ fn decide<'b>(billing: &'b Billing, told: &StripeSubscription, now: Timestamp) -
     let is_ours = told.change().is_some();
     let stray = if is_ours && !told.is_over() { Decision::Cancel } else { Decision::Ignore };
     if billing.bucket.is_none() {
-        return stray;
+        // Of a bucket that was never here, another deployment on the same account may know.
+        return if billing.was_deleted { stray } else { Decision::Ignore };
     }
     let kept = billing.subscription.as_ref().map(|kept| &kept.subscription);
     let is_kept = kept.is_some_and(|kept| kept.id == told.id);
@@ -82,6 +85,10 @@ fn decide<'b>(billing: &'b Billing, told: &StripeSubscription, now: Timestamp) -
             (_, true) => Decision::Wait,
             (_, false) => Decision::Resolve(change),
         };
+    }
+    if is_kept && told.is_over() && kept.is_some_and(Subscription::is_over) {
+        // Nothing more can come of it.
+        return Decision::Ignore;
     }
     if is_kept || (!told.is_over() && kept.is_none_or(Subscription::is_over)) {
         return Decision::Keep { change: None };
@@ -124,7 +131,7 @@ impl Cashier {
     /// Brings the table in line with the subscription `id` as it is at Stripe now, whatever `event` said of
     /// it: so events may come late, twice and in any order.
     async fn sync(&self, stripe: &Stripe, id: &str, event: &str) -> Result<(), Failure> {
-        let store = &self.app.store;
+        let (store, start) = (&self.app.store, Instant::now());
         // Only for the bucket that it names, which never changes.
         let Some(bucket) = stripe.subscription(id).await?.and_then(|told| told.bucket()) else {
             return Ok(store.note_event(event, self.app.now()).await?);
@@ -133,51 +140,73 @@ impl Cashier {
             before_attempt(attempt).await?;
             let billing = store.billing(&bucket).await?;
             // Read before it is asked for: what was committed meanwhile cannot be newer than this.
-            let Some(told) = stripe.subscription(id).await? else { break };
+            let Some(told) = stripe.subscription(id).await? else {
+                return Ok(store.note_event(event, self.app.now()).await?);
+            };
             match decide(&billing, &told, self.app.now()) {
                 Decision::Keep { change } => match self.keep_told(&billing, &told, change, event).await {
-                    Ok(()) | Err(BillingError::EventSeen) => return Ok(()),
+                    Ok(replaced) => {
+                        if let (Some(change), Some(replaced)) = (change, replaced) {
+                            self.end_replaced(stripe, &bucket, change, Some(&replaced)).await;
+                        }
+                        return Ok(());
+                    }
+                    Err(BillingError::EventSeen) => return Ok(()),
                     Err(BillingError::Changed | BillingError::BucketNotFound) => {}
                     Err(error) => return Err(error.into()),
                 },
                 Decision::Cancel => {
-                    tracing::warn!(subscription = id, "a subscription that pays for nothing is cancelled");
-                    stripe.cancel(id).await?;
-                    break;
+                    tracing::error!(
+                        subscription = id,
+                        "a subscription pays for nothing: it is cancelled, and what is left of it credited"
+                    );
+                    stripe.cancel_with_credit(id).await?;
+                    return Ok(store.note_event(event, self.app.now()).await?);
                 }
                 Decision::Wait => return Err(BillingError::Busy.into()),
-                Decision::Resolve(change) => self.resolve_left(stripe, &bucket, change).await?,
-                Decision::Ignore => break,
+                Decision::Resolve(change) => self.resolve_left(stripe, &bucket, change, start).await?,
+                Decision::Ignore => return Ok(store.note_event(event, self.app.now()).await?),
             }
         }
-        Ok(store.note_event(event, self.app.now()).await?)
+        // Stripe sends it again.
+        Err(BillingError::Changed.into())
     }
 
+    /// Keeps what was told by `event`, with which `change` ends if there is one. Gives the subscription that
+    /// is replaced by it, and yet to be ended.
     async fn keep_told(
         &self,
         billing: &Billing,
         told: &StripeSubscription,
         change: Option<&str>,
         event: &str,
-    ) -> Result<(), BillingError> {
+    ) -> Result<Option<String>, BillingError> {
         let bucket = billing.bucket.clone().ok_or(BillingError::BucketNotFound)?;
         let subscription = match told.kept(&self.app.config.plans) {
             Ok(subscription) => subscription,
             Err(error) => {
                 // The operator's own, with a price of their own: no plan follows from it.
                 tracing::warn!(subscription = told.id, error = %error, "a subscription is not understood");
-                return self.app.store.note_event(event, self.app.now()).await.map_err(Into::into);
+                self.app.store.note_event(event, self.app.now()).await?;
+                return Ok(None);
             }
         };
+        let replaced = billing.not_over().filter(|present| present.id != told.id);
+        let replaced = replaced.filter(|_| change.is_some()).map(|present| present.id.clone());
+        let end = change.map(|id| match &replaced {
+            Some(subscription) => ChangeEnd::Replaced { id, subscription },
+            None => ChangeEnd::Done(id),
+        });
         let kept = Kept {
             bucket,
             before: billing.subscription.as_ref(),
             subscription,
-            change,
+            change: end,
             event: Some(event),
             actor: None,
         };
-        self.app.store.keep_subscription(kept, self.app.now()).await.map(drop)
+        self.app.store.keep_subscription(kept, self.app.now()).await?;
+        Ok(replaced)
     }
 
     /// Deals with a change that its author has left, if nobody else does.
@@ -186,24 +215,37 @@ impl Cashier {
         stripe: &Stripe,
         bucket: &BucketId,
         change: &BillingChange,
+        start: Instant,
     ) -> Result<(), Failure> {
         let leased = self.app.store.lease_change(bucket, change, self.app.now()).await?;
         match leased {
-            Some(change) => self.resolve(stripe, bucket, &change).await,
+            Some(change) => self.resolve(stripe, bucket, &change, Left::Found, start).await,
             None => Err(BillingError::Busy.into()),
         }
     }
 
-    /// The invoices of what pays or has paid for `bucket`, latest first; none where nothing ever has.
+    /// The invoices that the owner of `bucket` has had for it, latest first; none where nothing was paid.
     ///
     /// # Errors
     /// The table or Stripe does not answer.
-    pub async fn invoices(&self, bucket: &BucketId) -> Result<Vec<Invoice>, Problem> {
+    pub async fn invoices(&self, bucket: &Bucket) -> Result<Vec<Invoice>, Problem> {
         let Some(stripe) = &self.stripe else { return Ok(Vec::new()) };
-        let Some(kept) = self.app.store.billing(bucket).await?.subscription else { return Ok(Vec::new()) };
+        let Some(kept) = self.app.store.billing(&bucket.id).await?.subscription else {
+            return Ok(Vec::new());
+        };
+        let owner = self.app.store.user(&bucket.owner_id).await?;
+        if owner.and_then(|owner| owner.stripe_customer).as_ref() != Some(&kept.subscription.customer) {
+            // A former owner pays until the period is over.
+            return Ok(Vec::new());
+        }
         let mut invoices = Vec::new();
         for id in kept.former.iter().chain([&kept.subscription.id]) {
-            invoices.extend(stripe.invoices(id).await.map_err(|error| refusal(&error))?);
+            invoices.extend(stripe.invoices(id).await.map_err(|error| {
+                Problem::stripe(
+                    "the payment service does not tell the invoices; try again in a moment",
+                    &error,
+                )
+            })?);
         }
         invoices.sort_by_key(|invoice| std::cmp::Reverse(invoice.created()));
         Ok(invoices)
@@ -214,7 +256,7 @@ impl Cashier {
 mod tests {
     use serde_json::json;
     use shared::{
-        domain::{Bucket, PlanName, Plans},
+        domain::{PlanName, Plans},
         store::KeptSubscription,
     };
 
@@ -246,7 +288,9 @@ mod tests {
         BillingChange {
             id: id.to_owned(),
             actor: user(),
-            fingerprint: String::new(),
+            call: None,
+            replaced: None,
+            begun_at: NOW,
             new_owner: is_transfer.then(user),
             lease_until: Timestamp::from_seconds(if is_leased { 1_001 } else { 1_000 }),
         }
@@ -300,6 +344,7 @@ mod tests {
             (by_hand(), another.clone(), None, Ignore),
             (over(), another.clone(), None, Ignore),
             (over(), None, None, Ignore),
+            (over(), Some(kept("sub_1", "canceled")), None, Ignore),
             // Its own change is, or was left.
             (own(), None, Some(&upgrade), Keep { change: Some("own") }),
             (own(), None, Some(&left), Keep { change: Some("own") }),
@@ -316,13 +361,16 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            let billing = Billing { bucket: Some(bucket()), subscription, change: change.cloned() };
+            let (bucket, change) = (Some(bucket()), change.cloned());
+            let billing = Billing { bucket, was_deleted: false, subscription, change };
 
             assert_eq!(decide(&billing, &told, NOW), expected, "case {number}");
         }
-        for (told, expected) in [(own(), Cancel), (by_hand(), Ignore), (over(), Ignore)] {
-            let billing = Billing { bucket: None, subscription: None, change: None };
-            assert_eq!(decide(&billing, &told, NOW), expected, "of a bucket that is gone");
+        for (told, was_deleted, expected) in
+            [(own(), true, Cancel), (by_hand(), true, Ignore), (over(), true, Ignore), (own(), false, Ignore)]
+        {
+            let billing = Billing { bucket: None, was_deleted, subscription: None, change: None };
+            assert_eq!(decide(&billing, &told, NOW), expected, "of a bucket that is gone: {was_deleted}");
         }
     }
 

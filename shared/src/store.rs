@@ -33,7 +33,9 @@ pub use invitations::Invite;
 pub use members::PeopleError;
 pub use plans::{PlanError, TrialError};
 pub use servers::{Agent, AgentError, AgentKeys, ServerError};
-pub use subscriptions::{Billing, BillingChange, BillingError, Kept, KeptSubscription, NewChange};
+pub use subscriptions::{
+    Billing, BillingCall, BillingChange, BillingError, ChangeEnd, Kept, KeptSubscription, NewChange,
+};
 pub use usage::{Usage, measured};
 pub use users::RegisterError;
 

@@ -66,6 +66,7 @@ pub struct WebAnswer {
     url: String,
     /// Its status.
     pub status: u16,
+    headers: Vec<(String, String)>,
     body: Vec<u8>,
 }
 
@@ -84,6 +85,12 @@ impl WebAnswer {
     #[must_use]
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
+    }
+
+    /// The value of the header `name`, in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// The body as JSON, whatever the status.
@@ -159,13 +166,15 @@ impl Web {
             let response =
                 self.connector()?.call(request).await.map_err(|error| connection(chain(&error)))?;
             let status = response.status().as_u16();
+            let owned = |(name, value): (&str, &str)| (name.to_ascii_lowercase(), value.to_owned());
+            let headers = response.headers().iter().map(owned).collect();
             let body = Limited::new(response.into_body(), MAX_BYTES)
                 .collect()
                 .await
                 .map_err(|error| connection(error.to_string()))?
                 .to_bytes()
                 .to_vec();
-            Ok(WebAnswer { url: url.to_owned(), status, body })
+            Ok(WebAnswer { url: url.to_owned(), status, headers, body })
         };
         tokio::time::timeout(timeout, call).await.unwrap_or_else(|_| Err(WebError::Timeout(url.to_owned())))
     }

@@ -2,7 +2,7 @@
 //! working.
 //!
 //! Caller: an admin or the owner. Answers 200 with the invoices in Stripe's words, latest first: those
-//! that the present payer has had for this bucket, up to a hundred per subscription.
+//! that the owner has had for this bucket, up to a hundred per subscription.
 //!
 //! | status | code | when |
 //! |---|---|---|
@@ -21,7 +21,7 @@ use shared::{
 async fn handle(cashier: &Cashier, request: &Request) -> Result<Answer, Problem> {
     let access = cashier.app.access(request).await?;
     access.require(Right::SeeBilling)?;
-    json(&cashier.invoices(&access.bucket.id).await?)
+    json(&cashier.invoices(&access.bucket).await?)
 }
 
 #[tokio::main(flavor = "current_thread")]

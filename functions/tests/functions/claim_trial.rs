@@ -128,13 +128,14 @@ async fn who_was_the_owner_claims_nothing() {
     let id = UserId::try_from(owner.self_view().await["_id"].as_str().unwrap().to_owned()).unwrap();
     let bucket = BucketId::try_from(shown["_id"].as_str().unwrap().to_owned()).unwrap();
     let bucket = api.store().bucket(&bucket).await.unwrap().unwrap();
-    let mut row = api.rows_of("bucket").await.remove(0);
+    let row = api.rows_of("bucket").await.remove(0);
     let plan = bucket.plan.clone();
 
     for (change, expected) in [
         (json!({ "owner_id": "0123456789abcdef01234567" }), "NotOwner"),
         (json!({ "deleted_at": 1 }), "BucketNotFound"),
     ] {
+        let mut row = row.clone();
         row.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         api.put_row(&row).await;
         let rows = api.rows().await;

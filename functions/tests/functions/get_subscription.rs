@@ -17,6 +17,16 @@ pub(crate) fn subscription(bucket: &Value) -> Value {
     })
 }
 
+/// The row of a change of what pays for `bucket`, which is under way.
+pub(crate) fn change(bucket: &Value) -> Value {
+    let id = bucket["_id"].as_str().unwrap();
+    json!({
+        "pk": format!("BUCKET#{id}"), "sk": "BILLING_CHANGE", "type": "billing_change", "bucket_id": id,
+        "id": "01KASMFZ5V0000000000000900", "actor_id": "0123456789abcdef01234567", "begun_at": 1,
+        "lease_until": 4_102_444_800_000_u64,
+    })
+}
+
 #[tokio::test]
 async fn a_subscription_is_shown_in_stripes_words_and_without_what_is_only_for_here() {
     let api = Api::start().await;

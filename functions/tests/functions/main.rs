@@ -9,6 +9,7 @@
 )]
 
 mod api;
+mod billing_guards;
 mod claim_trial;
 mod contract;
 mod create;

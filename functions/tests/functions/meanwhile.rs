@@ -508,7 +508,7 @@ async fn a_transfer_rests_on_both_people() {
         ]
     };
     refused(1, cases, async |scene, store| {
-        store.transfer(&scene.bucket.id, &scene.owner, &scene.target(), 5, false, Timestamp::now()).await
+        store.transfer(&scene.bucket.id, &scene.owner, &scene.target(), 5, Timestamp::now()).await
     })
     .await;
 }
@@ -518,10 +518,8 @@ async fn a_transfer_is_decided_anew_when_what_it_shows_changes() {
     let scene = Scene::set().await;
     let edits = scene.bucket_is(&json!({ "name": "Renamed", "version": 7 }));
     let store = scene.store(1, &edits);
-    let bucket = store
-        .transfer(&scene.bucket.id, &scene.owner, &scene.target(), 5, false, Timestamp::now())
-        .await
-        .unwrap();
+    let bucket =
+        store.transfer(&scene.bucket.id, &scene.owner, &scene.target(), 5, Timestamp::now()).await.unwrap();
     assert_eq!((bucket.name.as_str(), bucket.version), ("Renamed", 8));
     assert_eq!(scene.api.store().bucket(&bucket.id).await.unwrap().unwrap(), bucket);
     invariants::hold(&scene.api).await;
@@ -530,10 +528,8 @@ async fn a_transfer_is_decided_anew_when_what_it_shows_changes() {
     let scene = Scene::set().await;
     let edits = scene.member_is(&scene.member, &json!({ "username": "renamed" }));
     let store = scene.store(1, &edits);
-    let bucket = store
-        .transfer(&scene.bucket.id, &scene.owner, &scene.target(), 5, false, Timestamp::now())
-        .await
-        .unwrap();
+    let bucket =
+        store.transfer(&scene.bucket.id, &scene.owner, &scene.target(), 5, Timestamp::now()).await.unwrap();
     assert_eq!(bucket.owner_username.as_str(), "renamed");
 }
 

@@ -206,7 +206,8 @@ impl StripeRig {
         self.front.sent()
     }
 
-    /// Has the next `times` requests with the method and a path that begins like this go wrong.
+    /// Has the next `times` requests with the method and the path go wrong; one that ends in `/` stands for
+    /// all that begin so. A failure with a status of 500 and more is kept under the request's key.
     pub(crate) fn fails(&self, method: &str, path_prefix: &str, fault: Fault, times: usize) {
         self.front.plan(method, path_prefix, fault, times);
     }

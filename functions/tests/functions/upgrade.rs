@@ -6,7 +6,10 @@ use shared::{
     store::PlanError,
 };
 
-use super::api::{Answer, Api, Person, path};
+use super::{
+    api::{Answer, Api, Person, path},
+    get_subscription::{change, subscription},
+};
 
 async fn upgrades(person: &Person<'_>, bucket: &Value, plan: &str) -> Answer {
     person.post(&path(bucket, "/upgrade"), &json!({ "plan": plan })).await
@@ -97,36 +100,56 @@ async fn a_bigger_plan_ends_the_trial_of_a_smaller_one_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_choice_rests_on_owner_and_bucket_and_is_decided_anew_after_a_change() {
+async fn what_is_paid_is_not_forgotten_when_the_account_is() {
     let api = Api::start().await;
-    let owner = api.user("owner@example.com").await;
-    let shown = owner.creates_bucket("Servers").await;
-    let me = UserId::try_from(owner.self_view().await["_id"].as_str().unwrap().to_owned()).unwrap();
-    let id = BucketId::try_from(shown["_id"].as_str().unwrap().to_owned()).unwrap();
-    let read = api.store().bucket(&id).await.unwrap().unwrap();
-    let plan = serde_json::from_value(json!("pro")).unwrap();
-    let mut row = api.rows_of("bucket").await.remove(0);
+    let (owner, other) = (api.user("owner@example.com").await, api.user("other@example.com").await);
+    let bucket = owner.creates_bucket("Servers").await;
+    owner.adds(&bucket, &other, "user").await;
+    api.put_row(&subscription(&bucket)).await;
+    let rows = api.rows().await;
 
-    row["version"] = json!(7);
-    row["name"] = json!("Renamed");
-    api.put_row(&row).await;
-    let bucket = api.store().switch_plan(read.clone(), &me, &plan, Timestamp::now()).await.unwrap();
-    assert_eq!((bucket.name.as_str(), bucket.version, bucket.plan.as_str()), ("Renamed", 8, "pro"));
+    upgrades(&owner, &bucket, "pro").await.is_problem(500, "stripe_error");
+    owner.transfers(&bucket, "other@example.com").await.is_problem(500, "stripe_error");
+    owner.delete(&path(&bucket, "")).await.is_problem(500, "stripe_error");
+    assert_eq!(api.rows().await, rows);
 
-    let free = serde_json::from_value(json!("free")).unwrap();
-    for (change, expected) in [
-        (json!({ "owner_id": "0123456789abcdef01234567" }), "NotOwner"),
-        (json!({ "deleted_at": 1 }), "BucketNotFound"),
+    // What is over is nothing to remember.
+    let mut over = subscription(&bucket);
+    over["subscription"]["status"] = json!("canceled");
+    api.put_row(&over).await;
+    upgrades(&owner, &bucket, "pro").await.ok();
+    owner.delete(&path(&bucket, "")).await.ok();
+}
+
+#[tokio::test]
+async fn a_choice_rests_on_owner_bucket_and_what_pays_for_it() {
+    for (kind, fields, expected) in [
+        ("bucket", json!({ "owner_id": "0123456789abcdef01234567" }), "NotOwner"),
+        ("bucket", json!({ "deleted_at": 1 }), "BucketNotFound"),
+        ("bucket", json!({ "version": 7 }), "Changed"),
+        ("subscription", json!({}), "Changed"),
+        ("billing_change", json!({}), "Changed"),
     ] {
-        let mut row = api.rows_of("bucket").await.remove(0);
-        row.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let api = Api::start().await;
+        let owner = api.user("owner@example.com").await;
+        let shown = owner.creates_bucket("Servers").await;
+        let me = UserId::try_from(owner.self_view().await["_id"].as_str().unwrap().to_owned()).unwrap();
+        let id = BucketId::try_from(shown["_id"].as_str().unwrap().to_owned()).unwrap();
+        let read = api.store().billing(&id).await.unwrap();
+        let plan = serde_json::from_value(json!("pro")).unwrap();
+        let mut row = match kind {
+            "subscription" => subscription(&shown),
+            "billing_change" => change(&shown),
+            _ => api.rows_of("bucket").await.remove(0),
+        };
+        row.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         api.put_row(&row).await;
         let rows = api.rows().await;
 
-        let outcome = api.store().switch_plan(bucket.clone(), &me, &free, Timestamp::now()).await;
+        let outcome = api.store().switch_plan(&read, &me, &plan, Timestamp::now()).await;
 
         let refused: PlanError = outcome.unwrap_err();
-        assert_eq!(format!("{refused:?}"), expected);
+        assert_eq!(format!("{refused:?}"), expected, "{kind} {fields}");
         assert_eq!(api.rows().await, rows);
     }
 }

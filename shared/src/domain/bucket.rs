@@ -92,10 +92,11 @@ impl Bucket {
     }
 
     /// The bucket on `plan`, which ends at `ends_at` if at all, from `now` on. A trial of another plan is
-    /// over then, unless the plan is the default one, which takes nothing from a trial.
+    /// over then, unless the plan is the default one or has ended, which takes nothing from a trial.
     #[must_use]
     pub fn on_plan(self, plan: PlanName, ends_at: Option<Timestamp>, now: Timestamp) -> Self {
-        let is_kept = |trial: &Trial| plan == trial.plan || plan == PlanName::default();
+        let is_over = ends_at.is_some_and(|end| end <= now);
+        let is_kept = |trial: &Trial| is_over || plan == trial.plan || plan == PlanName::default();
         let trial = self.trial.map(|trial| {
             let ends_at = if is_kept(&trial) { trial.ends_at } else { trial.ends_at.min(now) };
             Trial { ends_at, ..trial }
@@ -182,6 +183,69 @@ impl NotificationState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn name(name: &str) -> PlanName {
+        serde_json::from_value(serde_json::json!(name)).unwrap()
+    }
+
+    fn bucket() -> Bucket {
+        let of = |value: &str| serde_json::json!(value);
+        Bucket {
+            id: serde_json::from_value(of("0123456789abcdef01234567")).unwrap(),
+            name: serde_json::from_value(of("Servers")).unwrap(),
+            comment: Comment::default(),
+            app_url: AppUrl::default(),
+            configuration: None,
+            public_id: serde_json::from_value(of("abcdefghijklmno")).unwrap(),
+            secret_id: serde_json::from_value(of("abcdefghijklmno")).unwrap(),
+            owner_id: serde_json::from_value(of("0123456789abcdef01234567")).unwrap(),
+            owner_username: serde_json::from_value(of("owner")).unwrap(),
+            plan: PlanName::default(),
+            plan_ends_at: None,
+            trial: None,
+            seats_used: 1,
+            servers_used: 0,
+            version: 1,
+            created_at: Timestamp::from_seconds(0),
+            updated_at: Timestamp::from_seconds(0),
+            deleted_at: None,
+        }
+    }
+
+    #[test]
+    fn the_plan_that_counts_is_found_by_the_clock() {
+        let at = Timestamp::from_seconds;
+        let trial = Some(Trial { plan: name("plus"), ends_at: at(20) });
+        for (plan, ends, trial, now, counts) in [
+            ("free", None, None, 10, "free"),
+            ("pro", None, None, 10, "pro"),
+            ("pro", Some(11), None, 10, "pro"),
+            ("pro", Some(10), None, 10, "free"),
+            ("free", None, trial.clone(), 19, "plus"),
+            ("free", None, trial.clone(), 20, "free"),
+            ("pro", Some(10), trial.clone(), 15, "plus"),
+            ("pro", None, trial.clone(), 20, "pro"),
+        ] {
+            let bucket = Bucket { plan: name(plan), plan_ends_at: ends.map(at), trial, ..bucket() };
+            assert_eq!(bucket.plan_at(at(now)).as_str(), counts, "{plan} {ends:?} at {now}");
+        }
+    }
+
+    #[test]
+    fn a_trial_ends_with_another_plan_that_counts() {
+        let at = Timestamp::from_seconds;
+        for (plan, ends_at, trial_ends_at) in [
+            ("pro", None, 10),
+            ("pro", Some(11), 10),
+            ("pro", Some(10), 20),
+            ("plus", None, 20),
+            ("free", None, 20),
+        ] {
+            let trial = Some(Trial { plan: name("plus"), ends_at: at(20) });
+            let bucket = Bucket { trial, ..bucket() }.on_plan(name(plan), ends_at.map(at), at(10));
+            assert_eq!(bucket.trial.unwrap().ends_at, at(trial_ends_at), "{plan} {ends_at:?}");
+        }
+    }
 
     #[test]
     fn a_notification_state_is_written_as_it_is_read() {

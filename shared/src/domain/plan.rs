@@ -26,6 +26,16 @@ impl Default for PlanName {
     }
 }
 
+/// A name that a plan of this deployment may have had: what a subscription was made for stays so.
+impl From<String> for PlanName {
+    fn from(name: String) -> Self {
+        Self(name)
+    }
+}
+
+/// The longest trial, in days: Stripe takes no longer ones.
+const LONGEST_TRIAL: u32 = 730;
+
 /// A plan: what it allows, and how one gets onto it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,6 +78,12 @@ pub enum PlansError {
     /// A trial is not asked for by name.
     #[error("more than one plan has a trial")]
     Trials,
+    /// Stripe takes no longer one, and the default plan has nothing to try.
+    #[error("the plan `{0}` has a trial that it cannot have: of 1 to 730 days, and not of `free`")]
+    Trial(String),
+    /// It could not be told from no name, or no price.
+    #[error("a plan has a blank name or price")]
+    Blank,
     /// What is paid for must tell the plan.
     #[error("two plans have the price `{0}`")]
     SamePrice(String),
@@ -94,6 +110,17 @@ impl Plans {
         }
         if let Some((name, _)) = plans.iter().find(|(_, plan)| plan.seats == 0) {
             return Err(PlansError::NoSeat(name.as_str().to_owned()));
+        }
+        let is_blank = |text: &str| text.trim().is_empty();
+        if plans.iter().any(|(name, plan)| {
+            is_blank(name.as_str()) || plan.price_lookup_key.as_deref().is_some_and(is_blank)
+        }) {
+            return Err(PlansError::Blank);
+        }
+        if let Some((name, _)) = plans.iter().find(|(name, plan)| {
+            plan.trial_days > LONGEST_TRIAL || (plan.trial_days > 0 && **name == PlanName::default())
+        }) {
+            return Err(PlansError::Trial(name.as_str().to_owned()));
         }
         if plans.values().filter(|plan| plan.trial_days > 0).count() > 1 {
             return Err(PlansError::Trials);
@@ -212,6 +239,19 @@ mod tests {
                 r#"{"free": { "seats": 1, "servers": 1, "self_service": true, "price_lookup_key": "a" }}"#
                     .to_owned(),
                 "has a price, or cannot be chosen",
+            ),
+            (format!(r#"{{{free}, " ": {{ "seats": 1, "servers": 1 }}}}"#), "a blank name or price"),
+            (
+                format!(r#"{{{free}, "a": {{ "seats": 1, "servers": 1, "price_lookup_key": "" }}}}"#),
+                "a blank name or price",
+            ),
+            (
+                format!(r#"{{{free}, "a": {{ "seats": 1, "servers": 1, "trial_days": 731 }}}}"#),
+                "`a` has a trial that it cannot have",
+            ),
+            (
+                r#"{"free": { "seats": 1, "servers": 1, "self_service": true, "trial_days": 1 }}"#.to_owned(),
+                "`free` has a trial that it cannot have",
             ),
             (format!(r#"{{{free}, "none": {{ "seats": 0, "servers": 1 }}}}"#), "`none` has no seat"),
             (

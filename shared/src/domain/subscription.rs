@@ -70,6 +70,20 @@ impl Subscription {
         !self.is_over() && self.cancel_at.is_none()
     }
 
+    /// Whether another plan can be had by changing it; one that nothing is collected for any more has to be
+    /// replaced.
+    #[must_use]
+    pub fn can_be_changed(&self) -> bool {
+        use SubscriptionStatus::{Active, PastDue, Trialing};
+        matches!(self.status, Active | Trialing | PastDue)
+    }
+
+    /// Whether its present period is paid for, or free.
+    #[must_use]
+    pub fn is_paid(&self) -> bool {
+        matches!(self.status, SubscriptionStatus::Active | SubscriptionStatus::Trialing)
+    }
+
     /// When the plan ends that it pays for; `None` while it goes on.
     ///
     /// While Stripe still tries to collect a payment the plan stays: how long that is, is a setting of
@@ -124,6 +138,12 @@ mod tests {
             };
 
             assert_eq!(subscription.plan_ends_at(), ends_at, "{status:?}");
+            assert_eq!(
+                subscription.can_be_changed(),
+                matches!(status, Active | Trialing | PastDue),
+                "{status:?}"
+            );
+            assert_eq!(subscription.is_paid(), matches!(status, Active | Trialing), "{status:?}");
             assert_eq!(subscription.is_over(), matches!(status, Canceled | IncompleteExpired), "{status:?}");
             assert_eq!(subscription.goes_on(), !subscription.is_over() && cancel_at.is_none(), "{status:?}");
         }

@@ -535,10 +535,18 @@ pub(crate) struct BillingChangeRow {
     pub(crate) bucket_id: BucketId,
     pub(crate) id: String,
     pub(crate) actor_id: UserId,
-    pub(crate) fingerprint: String,
     /// Who is to pay, where the bucket changes hands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) new_owner_id: Option<UserId>,
+    /// The call that may charge, once it may have been made. Holds no secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) call_path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) call_form: Option<String>,
+    /// The subscription that is yet to be ended, where all else is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) replaced: Option<String>,
+    pub(crate) begun_at: Timestamp,
     pub(crate) lease_until: Timestamp,
 }
 

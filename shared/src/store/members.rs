@@ -1,7 +1,7 @@
 //! The people in a bucket.
 
 use super::{
-    Billing, Store, StoreError,
+    Billing, ChangeEnd, Store, StoreError,
     audit::{self, Action},
     buckets::{CHANGE_ATTEMPTS, before_attempt, live},
     items::{EmailClaimRow, FeedbackRow, Item, MemberRow, from_item},
@@ -243,20 +243,19 @@ impl Store {
     ///
     /// # Errors
     /// The bucket is gone, `actor` is not its owner, `target` is not in it, owns it already or owns
-    /// too many; where `takes_money`, [`PeopleError::Paid`] for a subscription that has to move first.
+    /// too many; [`PeopleError::Paid`] for a subscription that has to move first.
     pub async fn transfer(
         &self,
         bucket: &BucketId,
         actor: &UserId,
         target: &Target,
         limit: u32,
-        takes_money: bool,
         now: Timestamp,
     ) -> Result<Bucket, PeopleError> {
         for attempt in 0..CHANGE_ATTEMPTS {
             before_attempt(attempt).await?;
             let billing = self.billing(bucket).await?;
-            if takes_money && (billing.going_on().is_some() || billing.change.is_some()) {
+            if billing.going_on().is_some() || billing.change.is_some() {
                 return Err(PeopleError::Paid);
             }
             match self.hand_over(&billing, actor, target, limit, None, now).await {
@@ -268,7 +267,7 @@ impl Store {
     }
 
     /// Hands the bucket of `billing` over as [`Store::transfer`] does, while what pays for it is as it was
-    /// read. With `moved`, another subscription pays for it from then on, and the change of that id ends.
+    /// read. With `moved`, another subscription pays for it from then on, and the change that led to it ends.
     ///
     /// # Errors
     /// As [`Store::transfer`]; [`PeopleError::Changed`] where anything that was read is no longer so.
@@ -278,7 +277,7 @@ impl Store {
         actor: &UserId,
         target: &Target,
         limit: u32,
-        moved: Option<(&str, Subscription)>,
+        moved: Option<(ChangeEnd<'_>, Subscription)>,
         now: Timestamp,
     ) -> Result<Bucket, PeopleError> {
         if *actor == target.id {
@@ -345,7 +344,7 @@ impl Store {
                     .value(":less", -1),
                 StoreError::Row("an owner without user row".to_owned()).into(),
             )
-            .paid_as_read(id, billing, moved)
+            .paid_as_read(id, billing, moved, || PeopleError::Changed)
             .with(audit::entry(id, actor, Action::TransferOwnership, now).to(&target.id).write()?)
             .commit()
             .await?;

@@ -1,9 +1,9 @@
 //! The plan of a bucket.
 
 use super::{
-    Store, StoreError,
+    Billing, Store, StoreError,
     audit::{self, Action},
-    buckets::{CHANGE_ATTEMPTS, before_attempt, live},
+    buckets::live,
     keys::Key,
     members::LIVE,
     transaction::{Value, Write},
@@ -83,54 +83,44 @@ pub(super) fn plan_fields(bucket: &Bucket) -> [(&'static str, Option<Value>); 5]
 }
 
 impl Store {
-    /// Puts `bucket`, as last read, on `plan` for its owner `actor`, free of charge, and gives the bucket
-    /// as it is then. When somebody else's change came between, it is read and decided anew.
+    /// Puts the bucket of `billing` on `plan` for its owner `actor`, free of charge, while nothing pays for
+    /// it but what was read. Gives the bucket as it is then.
     ///
     /// # Errors
-    /// The bucket is gone, `actor` is not its owner, or the table failed.
+    /// The bucket is gone, `actor` is not its owner; [`PlanError::Changed`] where anything that was read is
+    /// no longer so.
     pub async fn switch_plan(
         &self,
-        mut bucket: Bucket,
+        billing: &Billing,
         actor: &UserId,
         plan: &PlanName,
         now: Timestamp,
     ) -> Result<Bucket, PlanError> {
-        for attempt in 0..CHANGE_ATTEMPTS {
-            before_attempt(attempt).await?;
-            if bucket.plan == *plan && bucket.plan_ends_at.is_none() {
-                return Ok(bucket);
-            }
-            let (id, version) = (bucket.id.clone(), bucket.version);
-            let switched = bucket.on_plan(plan.clone(), None, now);
-            let me = actor.clone();
-            let committed = self
-                .transaction()
-                .guarded_by(
-                    Write::set(Key::bucket(&id), plan_fields(&switched))
-                        .when(format!("{LIVE} AND #owner_id = :me AND #version = :version_as_read"))
-                        .value(":me", actor.as_str())
-                        .value(":version_as_read", version),
-                    move |old| match live(old) {
-                        Err(error) => error.into(),
-                        Ok(None) => PlanError::BucketNotFound,
-                        Ok(Some(bucket)) if bucket.owner_id != me => PlanError::NotOwner,
-                        Ok(Some(_)) => PlanError::Changed,
-                    },
-                )
-                .with(audit::entry(&id, actor, Action::Upgrade, now).write()?)
-                .commit()
-                .await;
-            match committed {
-                Ok(()) => return Ok(switched),
-                Err(PlanError::Changed) => {}
-                Err(error) => return Err(error),
-            }
-            let Some((read, _)) = self.membership(&id, actor).await? else {
-                return Err(PlanError::BucketNotFound);
-            };
-            bucket = read;
+        let Some(bucket) = billing.bucket.clone() else { return Err(PlanError::BucketNotFound) };
+        if bucket.plan == *plan && bucket.plan_ends_at.is_none() {
+            return Ok(bucket);
         }
-        Err(PlanError::Changed)
+        let (id, version) = (bucket.id.clone(), bucket.version);
+        let switched = bucket.on_plan(plan.clone(), None, now);
+        let me = actor.clone();
+        self.transaction()
+            .guarded_by(
+                Write::set(Key::bucket(&id), plan_fields(&switched))
+                    .when(format!("{LIVE} AND #owner_id = :me AND #version = :version_as_read"))
+                    .value(":me", actor.as_str())
+                    .value(":version_as_read", version),
+                move |old| match live(old) {
+                    Err(error) => error.into(),
+                    Ok(None) => PlanError::BucketNotFound,
+                    Ok(Some(bucket)) if bucket.owner_id != me => PlanError::NotOwner,
+                    Ok(Some(_)) => PlanError::Changed,
+                },
+            )
+            .paid_as_read(&id, billing, None, || PlanError::Changed)
+            .with(audit::entry(&id, actor, Action::Upgrade, now).write()?)
+            .commit()
+            .await?;
+        Ok(switched)
     }
 
     /// Begins the trial of `plan` for the bucket `bucket` and its owner `actor`, who both have one in

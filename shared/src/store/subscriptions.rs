@@ -11,7 +11,7 @@ use super::{
     buckets::live,
     items::{BillingChangeRow, StripeEventRow, SubscriptionRow, from_item},
     keys::Key,
-    members::{LIVE, PeopleError},
+    members::LIVE,
     plans::plan_fields,
     transaction::{Refused, Transaction, Write},
 };
@@ -31,6 +31,8 @@ const EVENT_DAYS: u32 = 40;
 pub struct Billing {
     /// The bucket, if it lives.
     pub bucket: Option<Bucket>,
+    /// Whether it has lived: there never was another one, or it was in another table.
+    pub was_deleted: bool,
     /// Its subscription, if it ever had one.
     pub subscription: Option<KeptSubscription>,
     /// The change that is under way or was left unfinished.
@@ -55,25 +57,50 @@ pub struct BillingChange {
     pub id: String,
     /// Who wants it.
     pub actor: UserId,
-    /// What is wanted, so that the same request is known again.
-    pub fingerprint: String,
     /// Who is to pay from then on, where the bucket changes hands.
     pub new_owner: Option<UserId>,
+    /// The call that may charge, once it may have been made.
+    pub call: Option<BillingCall>,
+    /// The subscription that is yet to be ended, where all else is done.
+    pub replaced: Option<String>,
+    /// When it was begun.
+    pub begun_at: Timestamp,
     /// Until when nobody else may touch what pays for the bucket.
     pub lease_until: Timestamp,
 }
 
+/// A call to Stripe, so that the very same one can be made again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BillingCall {
+    /// Below `/v1`.
+    pub path: String,
+    /// The fields.
+    pub form: String,
+}
+
 /// A change that is asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct NewChange<'a> {
     /// The owner who wants it.
     pub actor: &'a UserId,
     /// The right that this takes.
     pub right: Right,
-    /// What is wanted, so that the same request is known again; holds no secret.
-    pub fingerprint: &'a str,
     /// Who is to pay from then on, where the bucket changes hands.
     pub new_owner: Option<&'a UserId>,
+}
+
+/// How a change ends with what it has led to.
+#[derive(Clone, Copy, Debug)]
+pub enum ChangeEnd<'a> {
+    /// It is done.
+    Done(&'a str),
+    /// It is done but for one thing: the subscription that was replaced is still to be ended.
+    Replaced {
+        /// The change.
+        id: &'a str,
+        /// The subscription that is still to be ended.
+        subscription: &'a str,
+    },
 }
 
 /// What has come of a subscription.
@@ -85,8 +112,8 @@ pub struct Kept<'a> {
     pub before: Option<&'a KeptSubscription>,
     /// What Stripe says now.
     pub subscription: Subscription,
-    /// The change that this ends.
-    pub change: Option<&'a str>,
+    /// The end of the change that led to it.
+    pub change: Option<ChangeEnd<'a>>,
     /// The event that told it.
     pub event: Option<&'a str>,
     /// Who wanted it; nobody where Stripe tells.
@@ -105,9 +132,9 @@ pub enum BillingError {
     /// Another change is under way.
     #[error("another change of what pays for the bucket is under way")]
     Busy,
-    /// Another change was left unfinished, and has to be dealt with first; its lease is the caller's.
+    /// Another change was left unfinished, and has to be dealt with first; the lease of it is the caller's.
     #[error("another change of what pays for the bucket was left unfinished")]
-    Unfinished(BillingChange),
+    Unfinished(Box<BillingChange>),
     /// What the decision rested on has changed.
     #[error("it kept changing meanwhile")]
     Changed,
@@ -128,8 +155,19 @@ impl From<SubscriptionRow> for KeptSubscription {
 
 impl From<BillingChangeRow> for BillingChange {
     fn from(row: BillingChangeRow) -> Self {
-        let BillingChangeRow { bucket_id: _, id, actor_id, fingerprint, new_owner_id, lease_until } = row;
-        Self { id, actor: actor_id, fingerprint, new_owner: new_owner_id, lease_until }
+        let BillingChangeRow {
+            bucket_id: _,
+            id,
+            actor_id,
+            new_owner_id,
+            call_path,
+            call_form,
+            replaced,
+            begun_at,
+            lease_until,
+        } = row;
+        let call = call_path.zip(call_form).map(|(path, form)| BillingCall { path, form });
+        Self { id, actor: actor_id, new_owner: new_owner_id, call, replaced, begun_at, lease_until }
     }
 }
 
@@ -158,7 +196,10 @@ impl Billing {
     pub(super) fn end_as_read(&self, bucket: &BucketId) -> [Write; 2] {
         [
             as_read(Write::delete(Key::subscription(bucket)), self.subscription.as_ref()),
-            end_of_change(bucket, self.change.as_ref().map(|change| &*change.id)),
+            match &self.change {
+                Some(change) => end_of_change(bucket, ChangeEnd::Done(&change.id)),
+                None => no_change(bucket),
+            },
         ]
     }
 }
@@ -173,13 +214,22 @@ fn as_read(write: Write, before: Option<&KeptSubscription>) -> Write {
     }
 }
 
-/// The end of the change `id`, which must be the one under way; or that there is none.
-fn end_of_change(bucket: &BucketId, id: Option<&str>) -> Write {
+/// The guard that no change is under way or unfinished.
+fn no_change(bucket: &BucketId) -> Write {
+    Write::check(Key::billing_change(bucket)).when("attribute_not_exists(#pk)")
+}
+
+/// The end of a change, which must be the one under way.
+fn end_of_change(bucket: &BucketId, end: ChangeEnd<'_>) -> Write {
     let key = Key::billing_change(bucket);
-    match id {
-        Some(id) => Write::delete(key).when("#id = :id").value(":id", id),
-        None => Write::check(key).when("attribute_not_exists(#pk)"),
-    }
+    let (write, id) = match end {
+        ChangeEnd::Done(id) => (Write::delete(key), id),
+        ChangeEnd::Replaced { id, subscription } => {
+            let write = Write::update(key, "SET #replaced = :replaced REMOVE #call_path, #call_form");
+            (write.value(":replaced", subscription), id)
+        }
+    };
+    write.when("#id = :id").value(":id", id)
 }
 
 /// The row of `bucket` after `before`, when the subscription is `subscription`.
@@ -203,23 +253,24 @@ fn next_row(
     SubscriptionRow { bucket_id: bucket.clone(), subscription, former, version }
 }
 
-impl Transaction<'_, PeopleError> {
+impl<E: From<StoreError>> Transaction<'_, E> {
     /// Only while what pays for `bucket` is as it was read in `billing`, and no change of it is under way;
-    /// with `moved`, another change's id, it ends that change and is paid by another subscription.
+    /// else `changed`. With `moved`, a change ends by which another subscription pays for it.
     pub(super) fn paid_as_read(
         self,
         bucket: &BucketId,
         billing: &Billing,
-        moved: Option<(&str, Subscription)>,
+        moved: Option<(ChangeEnd<'_>, Subscription)>,
+        changed: impl Fn() -> E,
     ) -> Self {
         let before = billing.subscription.as_ref();
-        let (change, subscription) = moved.unzip();
-        let write = match subscription {
-            Some(subscription) => Write::put(&next_row(bucket, before, subscription)),
-            None => Write::check(Key::subscription(bucket)),
+        let (row, change) = match moved {
+            Some((end, subscription)) => {
+                (Write::put(&next_row(bucket, before, subscription)), end_of_change(bucket, end))
+            }
+            None => (Write::check(Key::subscription(bucket)), no_change(bucket)),
         };
-        self.guarded(as_read(write, before), PeopleError::Changed)
-            .guarded(end_of_change(bucket, change), PeopleError::Changed)
+        self.guarded(as_read(row, before), changed()).guarded(change, changed())
     }
 }
 
@@ -233,43 +284,45 @@ impl Store {
         let mut found = self.batch_get(&keys).await?;
         let [bucket, subscription, change] = keys.map(|key| found.remove(&key));
         Ok(Billing {
+            was_deleted: bucket.as_ref().is_some_and(|row| row.contains_key("deleted_at")),
             bucket: live(bucket)?,
             subscription: subscription.map(from_item::<SubscriptionRow>).transpose()?.map(Into::into),
             change: change.map(from_item::<BillingChangeRow>).transpose()?.map(Into::into),
         })
     }
 
-    /// Begins `change` of what pays for `bucket`, or resumes it where the same one was left unfinished.
+    /// Begins `change` of what pays for `bucket`.
     ///
     /// # Errors
-    /// The bucket is gone, the actor is not its owner, or another change is under way or unfinished.
+    /// The bucket is gone, the actor is not its owner, or another change is under way or was left
+    /// unfinished: then it is the caller's to deal with.
     pub async fn begin_change(
         &self,
         bucket: &BucketId,
         change: &NewChange<'_>,
         now: Timestamp,
     ) -> Result<BillingChange, BillingError> {
-        let NewChange { actor, right, fingerprint, new_owner } = *change;
-        let lease_until = now.plus_seconds(LEASE_SECONDS);
+        let NewChange { actor, right, new_owner } = *change;
         let present = self.get(&Key::billing_change(bucket)).await?;
-        let present = present.map(from_item::<BillingChangeRow>).transpose()?.map(BillingChange::from);
-        let (write, begun) = match present {
-            Some(present) if present.lease_until > now => return Err(BillingError::Busy),
-            Some(present) => {
-                let write = take_lease(bucket, &present, lease_until);
-                (write, BillingChange { lease_until, ..present })
-            }
-            None => {
-                let row = BillingChangeRow {
-                    bucket_id: bucket.clone(),
-                    id: audit::ulid(now)?,
-                    actor_id: actor.clone(),
-                    fingerprint: fingerprint.to_owned(),
-                    new_owner_id: new_owner.cloned(),
-                    lease_until,
-                };
-                (Write::put_new(&row), row.into())
-            }
+        if let Some(present) = present.map(from_item::<BillingChangeRow>).transpose()? {
+            let present = BillingChange::from(present);
+            let leased = if present.lease_until > now {
+                None
+            } else {
+                self.lease_change(bucket, &present, now).await?
+            };
+            return Err(leased.map_or(BillingError::Busy, |left| BillingError::Unfinished(Box::new(left))));
+        }
+        let row = BillingChangeRow {
+            bucket_id: bucket.clone(),
+            id: audit::ulid(now)?,
+            actor_id: actor.clone(),
+            new_owner_id: new_owner.cloned(),
+            call_path: None,
+            call_form: None,
+            replaced: None,
+            begun_at: now,
+            lease_until: now.plus_seconds(LEASE_SECONDS),
         };
         let me = actor.clone();
         self.transaction()
@@ -283,12 +336,32 @@ impl Store {
                     Ok(_) => BillingError::BucketNotFound,
                 },
             )
-            .guarded(write, BillingError::Busy)
+            .guarded(Write::put_new(&row), BillingError::Busy)
             .commit()
             .await?;
-        let same =
-            (&begun.actor, &*begun.fingerprint, begun.new_owner.as_ref()) == (actor, fingerprint, new_owner);
-        if same { Ok(begun) } else { Err(BillingError::Unfinished(begun)) }
+        Ok(row.into())
+    }
+
+    /// Writes down the `call` that may charge, before it is made.
+    ///
+    /// # Errors
+    /// [`BillingError::Changed`] where somebody else has ended the change.
+    pub async fn note_call(
+        &self,
+        bucket: &BucketId,
+        id: &str,
+        call: &BillingCall,
+    ) -> Result<(), BillingError> {
+        let BillingCall { path, form } = call;
+        let write = Write::update(
+            Key::billing_change(bucket),
+            "SET #call_path = :call_path, #call_form = :call_form",
+        )
+        .when("#id = :id")
+        .value(":call_path", path.as_str())
+        .value(":call_form", form.as_str())
+        .value(":id", id);
+        self.transaction().guarded(write, BillingError::Changed).commit().await
     }
 
     /// Takes over the change `left`, which its author has left unfinished; nothing where somebody else has.
@@ -316,7 +389,7 @@ impl Store {
     /// # Errors
     /// The table failed.
     pub async fn drop_change(&self, bucket: &BucketId, id: &str) -> Result<(), StoreError> {
-        self.on_change(end_of_change(bucket, Some(id))).await
+        self.on_change(end_of_change(bucket, ChangeEnd::Done(id))).await
     }
 
     /// Leaves the change `id` unfinished, for who asks for it again: what has come of it is not known.
@@ -370,7 +443,7 @@ impl Store {
             .guarded(as_read(Write::put(&row), before), BillingError::Changed)
             .with(entry.write()?);
         if let Some(change) = change {
-            transaction = transaction.guarded(end_of_change(&id, Some(change)), BillingError::Changed);
+            transaction = transaction.guarded(end_of_change(&id, change), BillingError::Changed);
         }
         if let Some(event) = event {
             transaction = transaction.guarded(event_write(event, now), BillingError::EventSeen);

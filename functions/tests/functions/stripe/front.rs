@@ -176,6 +176,7 @@ impl Front {
         let outcome = match fault {
             Some(Fault::Silence) => std::future::pending().await,
             Some(Fault::Closed) => return Err(Closed),
+            Some(Fault::Status(status)) if status >= 500 => self.fail(&came, status),
             Some(Fault::Status(status)) => Outcome::first(Err(Refusal::made_up(status))),
             // As a task: it goes on when the client does not wait for it.
             None | Some(Fault::LostAnswer | Fault::ClosedAfter) => {
@@ -190,6 +191,19 @@ impl Front {
                 Ok(outcome.into_http())
             }
         }
+    }
+
+    /// A failure at Stripe's end, which is kept under the key like any other answer.
+    fn fail(&self, came: &Came, status: u16) -> Outcome {
+        if let Some(key) = came.key() {
+            if let Some(earlier) = self.earlier(key, came) {
+                return earlier;
+            }
+            if let Some((_, kept)) = self.state.lock().unwrap().kept.get_mut(key) {
+                *kept = Kept::Answered { status, body: Refusal::made_up(status).body };
+            }
+        }
+        Outcome::first(Err(Refusal::made_up(status)))
     }
 
     fn record(&self, came: &Came) -> usize {
@@ -216,7 +230,12 @@ impl Front {
     fn fault_for(&self, came: &Came) -> Option<Fault> {
         let mut state = self.state.lock().unwrap();
         let planned = state.planned.iter_mut().find(|planned| {
-            planned.left > 0 && planned.method == came.method && came.path.starts_with(&planned.path_prefix)
+            let is_there = if planned.path_prefix.ends_with('/') {
+                came.path.starts_with(&planned.path_prefix)
+            } else {
+                came.path == planned.path_prefix
+            };
+            planned.left > 0 && planned.method == came.method && is_there
         })?;
         planned.left -= 1;
         Some(planned.fault)

@@ -106,10 +106,11 @@ async fn a_key_gives_its_first_answer_again_and_nothing_else() {
     let again = ask("/v1/customers", &declined, "two").await;
     assert_eq!((again.status, &again.headers["idempotent-replayed"]), (402, &"true".parse().unwrap()));
 
-    // What never reached Stripe is not.
+    // And so is a failure of Stripe's own.
     rig.fails("POST", "/v1/customers", Fault::Status(500), 1);
     assert_eq!(ask("/v1/customers", "email=c@example.com", "three").await.status, 500);
-    ask("/v1/customers", "email=c@example.com", "three").await.ok();
+    let again = ask("/v1/customers", "email=c@example.com", "three").await;
+    assert_eq!((again.status, &again.headers["idempotent-replayed"]), (500, &"true".parse().unwrap()));
 
     // Nor is what Stripe refused to begin.
     if rig.front.is_judged() {
@@ -356,7 +357,7 @@ async fn each_fault_does_what_it_says() {
         (Fault::ClosedAfter, Some(None), true),
     ] {
         let before = there().await;
-        rig.fails("POST", "/v1/cust", fault, 1);
+        rig.fails("POST", "/v1/customers", fault, 1);
 
         let outcome = ask().await.ok().map(|sent| sent.ok().map(|answer| answer.status));
 
