@@ -3,6 +3,8 @@
 //! A thread of its own, because the engine runs `SQLite` where it is polled: it would hold up the
 //! functions' events. One process per database file: see [`crate::StartError::DataInUse`].
 
+pub(crate) mod front;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -91,7 +93,7 @@ impl Database {
         Ok(Self { endpoint: format!("http://{address}"), handle: Handle { calls }, running, thread })
     }
 
-    /// Where the AWS SDK finds it: `http://127.0.0.1:PORT`.
+    /// Where the engine answers, whoever asks: `http://127.0.0.1:PORT`. For everybody else there is [`front`].
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }

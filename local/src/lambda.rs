@@ -17,9 +17,9 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::ids;
 use crate::stack::LogSink;
 use crate::template::{ACCOUNT, Function, REGION};
+use crate::{iam, ids};
 
 /// Bytes of an event or of a response: 6 MB and some room for the envelope.
 pub(crate) const MAX_PAYLOAD: usize = 6_291_556;
@@ -174,7 +174,8 @@ impl Process {
         environment.extend(shared.clone());
         let defined = [
             ("_HANDLER", "bootstrap"),
-            ("AWS_ACCESS_KEY_ID", "local"),
+            // Says who is asking: signatures are not verified.
+            ("AWS_ACCESS_KEY_ID", &iam::access_key(&function.logical_id)),
             ("AWS_DEFAULT_REGION", REGION),
             // No instance metadata service: the SDK would look for one.
             ("AWS_EC2_METADATA_DISABLED", "true"),

@@ -4,14 +4,18 @@
 //! API Gateway is an HTTP API at the stack's origin and, if the template declares one, a WebSocket API at the
 //! path that is the name of its stage. Messages of clients go nowhere, and nothing can be sent to them.
 //!
+//! Each function may do what its policies in the template allow, and is refused the rest as on AWS: see the
+//! module `iam`. Whoever comes with other credentials than a function's may do everything.
+//!
 //! It knows no rule of the product and no route: what there is to play stands in the template. The
-//! functions run as they are: only endpoints in their environment differ.
+//! functions run as they are: only endpoints and credentials in their environment differ.
 
 pub mod client;
 mod database;
 pub mod functions;
 mod gateway;
 mod http;
+mod iam;
 pub mod identity;
 mod ids;
 mod lambda;

@@ -8,13 +8,13 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_SECURITY_POLICY};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::de::IgnoredAny;
@@ -23,6 +23,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::iam::{Asked, Permissions, arn};
 use crate::{http, ids};
 
 /// Where the page is, below the stack's origin.
@@ -83,12 +84,13 @@ impl Outbox {
         Ok(Self { inner: Arc::new(Mutex::new(kept)) })
     }
 
-    /// The endpoint for functions and the page for people.
-    pub(crate) fn router(&self) -> Router {
+    /// The endpoint for functions, who may send what `permissions` allow, and the page for people.
+    pub(crate) fn router(&self, permissions: &Arc<Permissions>) -> Router {
         Router::new()
             .route(&format!("{ENDPOINT}/v2/email/outbound-emails"), post(send))
             .route(PAGE, get(page))
             .route(&format!("{PAGE}.json"), get(list))
+            .layer(Extension(Arc::clone(permissions)))
             .with_state(self.clone())
     }
 
@@ -175,7 +177,12 @@ struct Part {
     data: String,
 }
 
-async fn send(State(outbox): State<Outbox>, body: Body) -> Response {
+async fn send(
+    State(outbox): State<Outbox>,
+    Extension(permissions): Extension<Arc<Permissions>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let Ok(body) = http::read_body(body, MAX_MAIL).await else {
         return refused(StatusCode::BAD_REQUEST, "BadRequestException", "the message is too long");
     };
@@ -183,6 +190,11 @@ async fn send(State(outbox): State<Outbox>, body: Body) -> Response {
         Ok(mail) => mail,
         Err(reason) => return refused(StatusCode::BAD_REQUEST, "BadRequestException", &reason),
     };
+    if let Some(caller) = permissions.caller(&headers)
+        && let Err(denied) = caller.may(&[sending_from(&mail.from)])
+    {
+        return refused(StatusCode::FORBIDDEN, "AccessDeniedException", &denied.to_string());
+    }
     let answer = json!({ "MessageId": mail.message_id });
     match outbox.keep(mail) {
         Ok(()) => http::json(StatusCode::OK, &answer),
@@ -190,6 +202,14 @@ async fn send(State(outbox): State<Outbox>, body: Body) -> Response {
             refused(StatusCode::INTERNAL_SERVER_ERROR, "InternalServiceErrorException", &error.to_string())
         }
     }
+}
+
+/// What it takes to send a mail from `sender`, as if that very address had been verified.
+fn sending_from(sender: &str) -> Asked {
+    // It may stand behind a name: `Buckets <no-reply@example.com>`.
+    let address = sender.rsplit_once('<').map_or(sender, |(_, address)| address.trim_end_matches('>'));
+    let resource = arn("ses", &format!("identity/{address}"));
+    Asked { from_address: Some(address.to_owned()), ..Asked::new("ses", "SendEmail", resource) }
 }
 
 fn mail(request: SendEmail) -> Result<Mail, String> {
@@ -338,7 +358,7 @@ mod tests {
     use super::*;
 
     async fn call(outbox: &Outbox, request: Request<Body>) -> (StatusCode, HeaderMap, String) {
-        let (parts, body) = outbox.router().call(request).await.unwrap().into_parts();
+        let (parts, body) = outbox.router(&Arc::default()).call(request).await.unwrap().into_parts();
         let body = http::read_body(body, usize::MAX).await.unwrap();
         (parts.status, parts.headers, String::from_utf8(body.to_vec()).unwrap())
     }

@@ -5,15 +5,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::post;
+use axum::{Extension, Router};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::iam::{Asked, Permissions, arn};
 use crate::{http, ids};
 
 /// Below the stack's origin, before the part that nobody can guess.
@@ -40,9 +41,13 @@ impl Secrets {
         &self.path
     }
 
-    pub(crate) fn router(&self) -> Router {
+    /// The functions are told what `permissions` allow.
+    pub(crate) fn router(&self, permissions: &Arc<Permissions>) -> Router {
         // The SDK asks for `/` below its endpoint.
-        Router::new().route(&format!("{}/", self.path), post(answer)).with_state(self.clone())
+        Router::new()
+            .route(&format!("{}/", self.path), post(answer))
+            .layer(Extension(Arc::clone(permissions)))
+            .with_state(self.clone())
     }
 }
 
@@ -52,7 +57,12 @@ struct GetSecretValue {
     secret_id: String,
 }
 
-async fn answer(State(secrets): State<Secrets>, headers: HeaderMap, body: Body) -> Response {
+async fn answer(
+    State(secrets): State<Secrets>,
+    Extension(permissions): Extension<Arc<Permissions>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
     if target != Some("secretsmanager.GetSecretValue") {
         return refused("UnknownOperationException", "only GetSecretValue is played");
@@ -63,9 +73,15 @@ async fn answer(State(secrets): State<Secrets>, headers: HeaderMap, body: Body) 
     let Ok(GetSecretValue { secret_id }) = serde_json::from_slice(&body) else {
         return refused("InvalidParameterException", "SecretId is missing");
     };
+    // The six characters that AWS appends to a secret's name.
+    let arn = arn("secretsmanager", &format!("secret:{secret_id}-AbCdEf"));
+    if let Some(caller) = permissions.caller(&headers)
+        && let Err(denied) = caller.may(&[Asked::new("secretsmanager", "GetSecretValue", &*arn)])
+    {
+        return refused("AccessDeniedException", &denied.to_string());
+    }
     match secrets.values.get(&secret_id) {
         Some(value) => {
-            let arn = format!("arn:aws:secretsmanager:us-east-1:123456789012:secret:{secret_id}-AbCdEf");
             let answer = json!({ "ARN": arn, "Name": secret_id, "SecretString": value, "VersionStages": ["AWSCURRENT"] });
             http::json(StatusCode::OK, &answer)
         }
@@ -87,8 +103,11 @@ mod tests {
     async fn ask(target: &str, body: &str) -> (StatusCode, serde_json::Value) {
         let secrets = Secrets::new(BTreeMap::from([("stripe".to_owned(), "value".to_owned())]));
         let request = Request::post(format!("{}/", secrets.endpoint())).header("x-amz-target", target);
-        let response =
-            secrets.router().call(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap();
+        let response = secrets
+            .router(&Arc::default())
+            .call(request.body(Body::from(body.to_owned())).unwrap())
+            .await
+            .unwrap();
         let status = response.status();
         let body = http::read_body(response.into_body(), MAX_REQUEST).await.unwrap();
         (status, serde_json::from_slice(&body).unwrap())

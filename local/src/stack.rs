@@ -1,7 +1,7 @@
 //! Puts the parts together: one origin for the API and the local pages, one process per instance of a
 //! function, one database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -15,9 +15,10 @@ use axum::routing::get;
 use bytes::Bytes;
 use serde_json::json;
 
-use crate::database::{self, Database, DatabaseError};
+use crate::database::{self, Database, DatabaseError, front};
 use crate::gateway::{self, Gateway, Sockets, WebSocketLimits};
 use crate::http::{self, Server};
+use crate::iam::Permissions;
 use crate::identity::{self, Identity, IdentityError};
 use crate::lambda::{InvokeError, Lambda, Limits};
 use crate::mail::{self, MailError, Outbox};
@@ -185,6 +186,7 @@ pub struct Stack {
     /// Taken when the stack is stopped.
     running: Option<Running>,
     dynamodb_endpoint: String,
+    permissions: Arc<Permissions>,
 }
 
 /// What of a stack is to be stopped in order.
@@ -192,6 +194,8 @@ struct Running {
     sockets: Option<Arc<Sockets>>,
     triggers: Triggers,
     server: Server,
+    /// What stands before the database.
+    front: Server,
     database: Database,
 }
 
@@ -255,13 +259,18 @@ impl Stack {
         let (audience, client_id) = (parameter("OidcAudience"), parameter("OidcClientId"));
         let identity = Identity::open(key.as_deref(), issuer(&origin), audience, client_id)?;
         let outbox = Outbox::open(data.file("mail.jsonl").as_deref())?;
+        let permissions = Arc::new(Permissions::of(&template.functions));
         let tables = template.tables.clone();
+        let front =
+            tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(DatabaseError::from)?;
+        let dynamodb_endpoint = format!("http://{}", front.local_addr().map_err(DatabaseError::from)?);
         let database =
             Database::start(data.file("dynamodb.sqlite"), tables, database::SWEEP, lock.clone()).await?;
+        let front = front::spawn(front, database.endpoint(), Arc::clone(&permissions));
 
         let secrets = Secrets::new(secrets);
         let environment = BTreeMap::from([
-            ("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), database.endpoint().to_owned()),
+            ("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), dynamodb_endpoint.clone()),
             ("AWS_ENDPOINT_URL_SESV2".to_owned(), format!("{origin}{}", mail::ENDPOINT)),
             ("AWS_ENDPOINT_URL_SECRETS_MANAGER".to_owned(), format!("{origin}{}", secrets.endpoint())),
         ]);
@@ -286,8 +295,8 @@ impl Stack {
             .router()
             .route("/_local/health", get(health))
             .nest(identity::PATH, identity.router())
-            .merge(outbox.router())
-            .merge(secrets.router());
+            .merge(outbox.router(&permissions))
+            .merge(secrets.router(&permissions));
         if let Some(sockets) = &sockets {
             router = router.merge(sockets.router());
         }
@@ -298,8 +307,9 @@ impl Stack {
             template,
             identity,
             lambda,
-            dynamodb_endpoint: database.endpoint().to_owned(),
-            running: Some(Running { sockets, triggers, server, database }),
+            dynamodb_endpoint,
+            permissions,
+            running: Some(Running { sockets, triggers, server, front, database }),
         })
     }
 
@@ -316,7 +326,8 @@ impl Stack {
         Some(format!("{}{}", websocket_origin(&self.origin), api.path()))
     }
 
-    /// Where `DynamoDB` is: `http://127.0.0.1:PORT`. Any credentials will do.
+    /// Where `DynamoDB` is: `http://127.0.0.1:PORT`. Any credentials will do; only the functions' own are held
+    /// to the functions' policies.
     #[must_use]
     pub fn dynamodb_endpoint(&self) -> &str {
         &self.dynamodb_endpoint
@@ -352,6 +363,13 @@ impl Stack {
         self.lambda.instances_started(function)
     }
 
+    /// The actions that `function` (the name of its binary) has asked `DynamoDB`, SES and Secrets Manager for so
+    /// far, such as `dynamodb:PutItem`; those that it was refused included.
+    #[must_use]
+    pub fn actions_used(&self, function: &str) -> BTreeSet<String> {
+        self.permissions.actions_used(function)
+    }
+
     /// Waits until the functions have been told of every WebSocket connection that has ended by now, and those
     /// that the streams trigger have handled every change that has been made by then, at most `limit`. Whether
     /// they have.
@@ -371,13 +389,14 @@ impl Stack {
     /// Ends the stack, and returns when every process is gone and everything is on disk. The functions are told
     /// of the WebSocket connections that end with it, for as long as that takes no more than a few seconds.
     pub async fn stop(mut self) {
-        if let Some(Running { sockets, triggers, server, database }) = self.running.take() {
+        if let Some(Running { sockets, triggers, server, front, database }) = self.running.take() {
             if let Some(sockets) = sockets {
                 sockets.stop().await;
             }
             triggers.stop().await;
             server.stop().await;
             self.lambda.stop().await;
+            front.stop().await;
             database.stop().await;
         }
     }

@@ -2,10 +2,11 @@
 //! rules of the HTTP API, the WebSocket API, the tables.
 //!
 //! Only what the local stack plays is evaluated, so that a template may use anything of
-//! `CloudFormation` elsewhere (policies, outputs, alarms).
+//! `CloudFormation` elsewhere (outputs, alarms).
 
 mod evaluate;
 mod parameters;
+mod policies;
 mod streams;
 mod websocket;
 mod yaml;
@@ -23,6 +24,7 @@ use self::websocket::Resource;
 pub use self::websocket::{Integration, WebSocketApi};
 use self::yaml::Node;
 use crate::gateway::Pattern;
+pub use crate::iam::Statement;
 
 /// The account that everything local belongs to.
 pub(crate) const ACCOUNT: &str = "000000000000";
@@ -72,6 +74,16 @@ pub struct Function {
     pub routes: Vec<Route>,
     /// The streams that invoke it.
     pub streams: Vec<StreamTrigger>,
+    /// What its `Policies` allow, as far as they are about what the local stack plays.
+    pub permissions: Vec<Statement>,
+}
+
+impl Function {
+    /// The actions that its policies allow, as they name them: a wildcard stays one.
+    #[must_use]
+    pub fn actions_allowed(&self) -> BTreeSet<String> {
+        self.permissions.iter().flat_map(|statement| &statement.actions).cloned().collect()
+    }
 }
 
 /// A route of the HTTP API.
@@ -356,6 +368,7 @@ fn function(
         environment,
         routes: routes(properties)?,
         streams: streams::triggers(logical_id, properties)?,
+        permissions: policies::statements(properties)?,
     })
 }
 

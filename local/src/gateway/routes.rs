@@ -186,6 +186,7 @@ mod tests {
                     None => Route::Default,
                 }],
                 streams: Vec::new(),
+                permissions: Vec::new(),
             })
             .collect();
         Routes::new(&functions)

@@ -49,6 +49,7 @@ impl Harness {
             ]),
             routes: Vec::new(),
             streams: Vec::new(),
+            permissions: Vec::new(),
         };
         let shared = BTreeMap::from([("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), "http://local".to_owned())]);
         let lines = Arc::new(Mutex::new(Vec::new()));
@@ -137,7 +138,7 @@ async fn a_function_finds_the_environment_of_lambda_and_nothing_else() {
         Value::Object(environment),
         json!({
             "_HANDLER": "bootstrap",
-            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_ACCESS_KEY_ID": "local-MisbehavingFunction",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_ENDPOINT_URL_DYNAMODB": "http://local",
@@ -271,6 +272,7 @@ async fn a_binary_that_is_not_there_fails_the_event() {
         environment: BTreeMap::new(),
         routes: Vec::new(),
         streams: Vec::new(),
+        permissions: Vec::new(),
     };
     let logs: LogSink = Arc::new(|_, _| {});
     let lambda = Lambda::new(&[function], &examples(), &BTreeMap::new(), &logs, Limits::default());

@@ -293,6 +293,7 @@ Resources:
                 environment: environment(&[("A", "global"), ("B", "own"), ("C", "3")]),
                 routes: vec![path("GET", "/a/{id}"), path("ANY", "/"), Route::Default],
                 streams: vec![],
+                permissions: vec![],
             },
             Function {
                 logical_id: "TwoFunction".to_owned(),
@@ -302,6 +303,7 @@ Resources:
                 environment: environment(&[("A", "global"), ("B", "global")]),
                 routes: vec![],
                 streams: vec![],
+                permissions: vec![],
             },
         ]
     );
@@ -464,6 +466,109 @@ fn a_stream_event_that_cannot_be_played_is_refused_with_its_place() {
             matches!(&error, TemplateError::Property { path, .. } if *path == expected),
             "{properties}\n{error}"
         );
+    }
+}
+
+/// A function with the policies `policies`.
+fn with_policies(policies: &str) -> String {
+    format!(
+        "Parameters: {{ From: {{ Type: String, Default: a@example.com }} }}\nResources:\n  Table: {{ Type: \
+         AWS::DynamoDB::Table, Properties: {{}} }}\n  F:\n    Type: AWS::Serverless::Function\n    Properties: {{ \
+         CodeUri: a/f, Policies: {policies} }}\n"
+    )
+}
+
+#[test]
+fn a_function_may_what_its_statements_allow_and_what_cannot_matter_is_left_aside() {
+    let permissions = |policies: &str| {
+        evaluate(&with_policies(policies)).unwrap_or_else(|error| panic!("{error}")).functions[0]
+            .permissions
+            .clone()
+    };
+    let statement = |actions: &[&str], resources: &[&str]| {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        Statement { actions: owned(actions), resources: owned(resources), from_addresses: None }
+    };
+    let table = "arn:aws:dynamodb:us-east-1:000000000000:table/Table";
+
+    for policies in [
+        "[{ Statement: [{ Effect: Allow, Action: [dynamodb:GetItem], Resource: !GetAtt Table.Arn }] }]",
+        "[{ Version: x, Statement: { Effect: Allow, Action: dynamodb:GetItem, Resource: [!GetAtt Table.Arn] } }]",
+        "{ Statement: [{ Sid: x, Effect: Allow, Action: dynamodb:GetItem, Resource: !GetAtt Table.Arn }] }",
+    ] {
+        assert_eq!(permissions(policies), [statement(&["dynamodb:GetItem"], &[table])], "{policies}");
+    }
+    for (statements, expected) in [
+        (
+            "{ Effect: Allow, Action: 'DynamoDB:*', Resource: !Sub '${Table.Arn}/index/*' }",
+            statement(&["DynamoDB:*"], &[&format!("{table}/index/*")]),
+        ),
+        ("{ Effect: Allow, Action: '*', Resource: '*' }", statement(&["*"], &["*"])),
+        (
+            "{ Effect: Allow, Action: [sqs:SendMessage, secretsmanager:GetSecretValue], Resource: '*' }",
+            statement(&["sqs:SendMessage", "secretsmanager:GetSecretValue"], &["*"]),
+        ),
+        (
+            "{ Effect: Allow, Action: ses:SendEmail, Resource: '*', Condition: { StringEquals: { ses:FromAddress: \
+             !Ref From } } }",
+            Statement {
+                from_addresses: Some(vec!["a@example.com".to_owned()]),
+                ..statement(&["ses:SendEmail"], &["*"])
+            },
+        ),
+    ] {
+        assert_eq!(permissions(&format!("[{{ Statement: [{statements}] }}]")), [expected], "{statements}");
+    }
+    for policies in [
+        "[]",
+        "AWSLambdaBasicExecutionRole",
+        "['arn:aws:iam::aws:policy/AWSXRayDaemonWriteAccess']",
+        "[{ SQSSendMessagePolicy: { QueueName: x } }]",
+        "[{ Statement: [{ Effect: Deny, Action: sqs:*, Resource: '*', Condition: { Bool: { a: b } } }] }]",
+    ] {
+        assert_eq!(permissions(policies), [], "{policies}");
+    }
+    let none = evaluate(&with_policies("[]").replace(", Policies: []", "")).unwrap();
+    assert_eq!(none.functions[0].permissions, []);
+}
+
+#[test]
+fn a_policy_that_could_matter_and_cannot_be_played_is_refused_by_name() {
+    let statement = |inner: &str| format!("[{{ Statement: [{{ {inner} }}] }}]");
+    let allowed = "Effect: Allow, Action: dynamodb:GetItem, Resource: '*'";
+    for (policies, named) in [
+        ("AmazonDynamoDBFullAccess".to_owned(), "`AmazonDynamoDBFullAccess`"),
+        ("[arn:aws:iam::aws:policy/AdministratorAccess]".to_owned(), "AdministratorAccess`"),
+        ("[{ DynamoDBCrudPolicy: { TableName: !Ref Table } }]".to_owned(), "`DynamoDBCrudPolicy`"),
+        ("[{ SESCrudPolicy: { IdentityName: x } }]".to_owned(), "`SESCrudPolicy`"),
+        ("[{ AWSSecretsManagerGetSecretValuePolicy: { SecretArn: x } }]".to_owned(), "SecretsManager"),
+        ("[{}]".to_owned(), "`Statement`"),
+        ("[[a]]".to_owned(), "`Statement`"),
+        ("[{ Statement: [a] }]".to_owned(), "must be a map"),
+        (statement("Effect: Deny, Action: dynamodb:GetItem, Resource: '*'"), "`Effect`"),
+        (statement("Action: dynamodb:GetItem, Resource: '*'"), "`Effect`"),
+        (statement("Effect: Allow, NotAction: dynamodb:GetItem, Resource: '*'"), "`NotAction`"),
+        (statement("Effect: Allow, Action: dynamodb:GetItem, NotResource: '*'"), "`NotResource`"),
+        (statement("Effect: Allow, Action: dynamodb:GetItem"), "`Resource`"),
+        (statement("Effect: Allow, Action: { a: b }, Resource: '*'"), "`Action`"),
+        (
+            statement(&format!("{allowed}, Condition: {{ StringLike: {{ ses:FromAddress: a }} }}")),
+            "StringEquals",
+        ),
+        (
+            statement(&format!("{allowed}, Condition: {{ StringEquals: {{ dynamodb:LeadingKeys: a }} }}")),
+            "StringEquals",
+        ),
+    ] {
+        let error = evaluate(&with_policies(&policies)).unwrap_err();
+        let is_named = matches!(&error, TemplateError::Property { path, reason, .. }
+            if path == "Resources.F.Properties.Policies" && reason.contains(named));
+        assert!(is_named, "{policies}\n{error}");
+    }
+    for (property, value) in [("Role", "!Ref From"), ("PermissionsBoundary", "x")] {
+        let text = with_policies("[]").replace("Policies: []", &format!("{property}: {value}"));
+        let error = evaluate(&text).unwrap_err().to_string();
+        assert!(error.contains(&format!("Resources.F.Properties.{property}")), "{error}");
     }
 }
 

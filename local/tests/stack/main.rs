@@ -1,6 +1,7 @@
 //! The whole stack over HTTP, with the example `misbehaving` for a function.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "clippy takes the helpers of a test for code")]
 
+mod permissions;
 mod stream;
 mod websocket;
 
