@@ -13,7 +13,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::{
     Client,
     config::{Credentials, SharedCredentialsProvider},
-    types::AttributeValue,
+    types::{AttributeValue, PutRequest, WriteRequest},
 };
 use axum::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
@@ -198,15 +198,19 @@ pub(crate) struct Table {
 impl Table {
     /// Puts a row as it is.
     pub(crate) async fn put(&self, row: &Value) {
-        let mut item: HashMap<String, AttributeValue> = serde_dynamo::to_item(row).unwrap();
-        for name in ["connections", "tried"] {
-            // Sets, which JSON does not have.
-            if let Some(AttributeValue::L(texts)) = item.get(name) {
-                let texts = texts.iter().map(|text| text.as_s().unwrap().clone()).collect();
-                item.insert(name.to_owned(), AttributeValue::Ss(texts));
-            }
+        self.client.put_item().table_name(&self.name).set_item(Some(item(row))).send().await.unwrap();
+    }
+
+    /// Puts rows as they are, many at a time.
+    pub(crate) async fn put_all(&self, rows: &[Value]) {
+        for rows in rows.chunks(25) {
+            let puts = rows.iter().map(|row| {
+                let put = PutRequest::builder().set_item(Some(item(row))).build().unwrap();
+                WriteRequest::builder().put_request(put).build()
+            });
+            let batch = self.client.batch_write_item().request_items(&self.name, puts.collect());
+            assert!(batch.send().await.unwrap().unprocessed_items.is_none_or(|left| left.is_empty()));
         }
-        self.client.put_item().table_name(&self.name).set_item(Some(item)).send().await.unwrap();
     }
 
     /// Sets a number of a row, of which JSON cannot hold everything.
@@ -231,6 +235,19 @@ impl Table {
         let key: HashMap<String, AttributeValue> = serde_dynamo::to_item(key).unwrap();
         self.client.delete_item().table_name(&self.name).set_key(Some(key)).send().await.unwrap();
     }
+}
+
+/// A row as the table has it.
+fn item(row: &Value) -> HashMap<String, AttributeValue> {
+    let mut item: HashMap<String, AttributeValue> = serde_dynamo::to_item(row).unwrap();
+    for name in ["connections", "tried"] {
+        // Sets, which JSON does not have.
+        if let Some(AttributeValue::L(texts)) = item.get(name) {
+            let texts = texts.iter().map(|text| text.as_s().unwrap().clone()).collect();
+            item.insert(name.to_owned(), AttributeValue::Ss(texts));
+        }
+    }
+    item
 }
 
 /// Somebody with an access token.

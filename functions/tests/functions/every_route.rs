@@ -11,14 +11,14 @@ const PUBLIC: [&str; 5] = ["misc_plans", "node_verify", "not_found", "oauth_toke
 /// The functions that take no body, or one that is not a client's.
 const WITHOUT_BODY: [&str; 4] = ["claim_trial", "node_verify", "rotate_secret", "stripe_webhook"];
 
-struct Call {
-    function: String,
-    method: String,
-    path: String,
+pub(crate) struct Call {
+    pub(crate) function: String,
+    pub(crate) method: String,
+    pub(crate) path: String,
 }
 
 impl Call {
-    fn is_public(&self) -> bool {
+    pub(crate) fn is_public(&self) -> bool {
         PUBLIC.contains(&self.function.as_str())
     }
 
@@ -28,7 +28,7 @@ impl Call {
 }
 
 /// A call of every route, about the bucket `id`.
-fn calls(api: &Api, id: &str) -> Vec<Call> {
+pub(crate) fn calls(api: &Api, id: &str) -> Vec<Call> {
     let mut calls = vec![];
     for function in &api.stack.template().functions {
         for route in &function.routes {

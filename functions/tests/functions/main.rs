@@ -29,6 +29,7 @@ mod misc_plans;
 mod notify;
 mod oauth_token;
 mod paid;
+mod permissions;
 mod races;
 mod remove_invitation;
 mod remove_user;

@@ -21,6 +21,8 @@ use super::{
 
 const ISSUER: &str = "https://identity.example.com";
 
+const ORIGIN: (&str, &str) = ("PublicOrigin", "https://api.example.com");
+
 /// Who the events' tokens are of, and what the tokens say beside `sub`.
 fn people() -> Vec<(&'static str, Value)> {
     let verified = |name: &str| json!({ "email": format!("{name}@example.com"), "email_verified": true });
@@ -79,13 +81,13 @@ impl Case {
         self.event.with_extension("answer.json")
     }
 
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.event.file_stem().unwrap().to_str().unwrap()
     }
 
     /// The event, with what cannot be recorded: a signature is of now, and what is too long is not worth
     /// keeping.
-    fn event(&self) -> Value {
+    pub(crate) fn event(&self) -> Value {
         let mut event = read(&self.event);
         if let Some(body) = event["body"].as_str() {
             event["body"] = body.replace("{{filler}}", &"x".repeat(512 * 1024)).into();
@@ -96,6 +98,11 @@ impl Case {
             event["headers"]["stripe-signature"] = sign(body, replayed_stripe::WEBHOOK_SECRET, now).into();
         }
         event
+    }
+
+    /// Whether it is of a deployment with an account at Stripe.
+    pub(crate) fn is_paid(&self) -> bool {
+        self.name().starts_with("paid_")
     }
 
     pub(crate) fn recorded_answer(&self) -> Value {
@@ -130,26 +137,34 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// The API as the event was recorded: the token route with the embedded provider, all others with
-/// the key of the events' tokens and the table of `events/table.json`; with an account at Stripe where
-/// the case's name begins with `paid_`.
+/// The API as the event was recorded: the token route with the embedded provider, all others as
+/// [`recorded`].
 async fn api_for(case: &Case) -> Api {
-    let origin = ("PublicOrigin", "https://api.example.com");
-    let agents = ("AgentOrigin", "wss://agents.example.com");
     if case.function == "oauth_token" {
-        return Api::with_parameters(&[origin]).await;
+        Api::with_parameters(&[ORIGIN]).await
+    } else {
+        recorded(case.is_paid()).await
     }
+}
+
+/// The rows of `events/table.json`.
+pub(crate) fn table() -> Vec<Value> {
+    read(&workspace().join("events/table.json")).as_array().unwrap().clone()
+}
+
+/// The API of the recorded events, with the key of their tokens and the table of `events/table.json`; with
+/// an account at Stripe where it `is_paid`.
+pub(crate) async fn recorded(is_paid: bool) -> Api {
+    let agents = ("AgentOrigin", "wss://agents.example.com");
     let key_set = key_set().to_string();
-    let mut parameters = vec![origin, agents, ("OidcIssuer", ISSUER), ("OidcJwks", &key_set)];
+    let mut parameters = vec![ORIGIN, agents, ("OidcIssuer", ISSUER), ("OidcJwks", &key_set)];
     let (url, mut secrets) = (replayed_stripe::start().await, BTreeMap::new());
-    if case.name().starts_with("paid_") {
+    if is_paid {
         parameters.extend([("StripeSecretName", replayed_stripe::SECRET_NAME), ("StripeUrl", &url)]);
         secrets = replayed_stripe::secrets();
     }
     let api = Api::deployed(&parameters, secrets).await;
-    for row in read(&workspace().join("events/table.json")).as_array().unwrap() {
-        api.put_row(row).await;
-    }
+    api.table().put_all(&table()).await;
     api
 }
 
