@@ -457,13 +457,20 @@ impl Cashier {
         }
         let is_fresh = self.app.now() < change.begun_at.plus_seconds(REPLAYED_FOR_SECONDS);
         let told = match (made, &change.call, before.not_over()) {
+            // It has come to be, and has ended since: nothing is left of it.
+            (Some(made), ..) if made.is_over() => return done().await,
             (Some(made), ..) => made,
             (None, Some(call), _) if left == Left::CarriedOut && is_fresh => {
-                match stripe.charge(call, &change.id).await {
-                    Ok(told) => told,
+                let id = match stripe.charge(call, &change.id).await {
+                    Ok(told) => told.id,
                     // That is how it ended, then as now.
                     Err(error) if error.is_final() => return done().await,
                     Err(error) => return Err(error.into()),
+                };
+                // The answer may be that of then.
+                match stripe.subscription(&id).await?.filter(|told| !told.is_over()) {
+                    Some(told) => told,
+                    None => return done().await,
                 }
             }
             // Perhaps it was to end with its period.

@@ -81,7 +81,9 @@ fn decide<'b>(billing: &'b Billing, told: &StripeSubscription, now: Timestamp) -
         return match (is_kept || is_its, is_leased) {
             // News of what is kept are always right; the change notices that they came.
             (true, true) if is_kept => Decision::Keep { change: None },
-            (true, _) if is_its && change.new_owner.is_none() => Decision::Keep { change: Some(&change.id) },
+            (true, _) if is_its && change.new_owner.is_none() && (is_kept || !told.is_over()) => {
+                Decision::Keep { change: Some(&change.id) }
+            }
             (_, true) => Decision::Wait,
             (_, false) => Decision::Resolve(change),
         };
@@ -350,6 +352,8 @@ mod tests {
             (own(), None, Some(&left), Keep { change: Some("own") }),
             (own(), same.clone(), Some(&left), Keep { change: Some("own") }),
             (own(), same.clone(), Some(&upgrade), Keep { change: None }),
+            (over(), another.clone(), Some(&upgrade), Wait),
+            (over(), another.clone(), Some(&left), Resolve(&left)),
             (own(), another.clone(), Some(&moving), Wait),
             (own(), another.clone(), Some(&unmoved), Resolve(&unmoved)),
             // Another one is, or was left.
