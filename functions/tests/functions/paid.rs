@@ -488,6 +488,31 @@ async fn what_stripe_did_after_we_gave_up_comes_by_its_event() {
 }
 
 #[tokio::test]
+async fn what_ended_at_stripe_after_we_gave_up_is_not_taken_up() {
+    for is_told in [true, false] {
+        let Some(paid) = Paid::start().await else { return };
+        let owner = paid.api.user("owner@example.com").await;
+        let bucket = owner.creates_bucket("Servers").await;
+        let card = paid.rig.card(GOOD_CARD).await;
+        paid.rig.fails("POST", "/v1/subscriptions", Fault::ClosedAfter, 3);
+        let body = json!({ "plan": "plus", "stripe_token": card });
+        upgrades(&owner, &bucket, &body).await.is_problem(500, "stripe_error");
+        let ended = paid.subscription().await;
+        paid.rig.show(ended["id"].as_str().unwrap(), json!({ "status": "canceled" }));
+
+        if is_told {
+            paid.delivers("customer.subscription.deleted", &ended).await.ok();
+            assert_eq!(plan_of(&owner, &bucket).await, "free");
+        }
+        let answer = upgrades(&owner, &bucket, &json!({ "plan": "plus" })).await.ok();
+
+        assert_ne!(answer["subscription"]["id"], ended["id"]);
+        assert_eq!(answer["subscription"]["status"], "active");
+        assert_eq!(plan_of(&owner, &bucket).await, "plus");
+    }
+}
+
+#[tokio::test]
 async fn who_wants_something_else_after_a_failure_gets_it_and_what_was_done_is_found() {
     for fault in [Fault::ClosedAfter, Fault::Closed] {
         let Some(paid) = Paid::start().await else { return };
