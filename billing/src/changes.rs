@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::{
     Access,
-    domain::{Bucket, BucketId, Plan, PlanName, Right, Subscription, Target, UserId},
+    domain::{Bucket, BucketId, Plan, PlanName, Right, Subscription, Target, Timestamp, UserId},
     http::{FieldError, Problem},
     store::{
         Billing, BillingCall, BillingChange, BillingError, CHANGE_ATTEMPTS, ChangeEnd, DeleteError, Kept,
@@ -194,7 +194,7 @@ impl Cashier {
             if self.stripe.is_none() && (billing.not_over().is_some() || billing.change.is_some()) {
                 return Err(refusal(&StripeError::NotConfigured));
             }
-            let subscription = billing.subscription.as_ref().map(|kept| kept.subscription.clone());
+            let subscription = billing.kept().cloned();
             match &billing.bucket {
                 // What was paid for is not taken away.
                 Some(bucket) if self.stripe.is_some() && bucket.plan_ends_at.is_some_and(|end| end > now) => {
@@ -265,20 +265,25 @@ impl Cashier {
                 let trial = bucket.trial.as_ref().filter(|trial| trial.plan == wanted.plan);
                 let paid = present.as_ref().filter(|paid| paid.plan == wanted.plan && paid.is_paid());
                 let until = trial.map(|trial| trial.ends_at).max(paid.map(|paid| paid.period_end));
-                let soon = self.app.now().plus_seconds(60);
                 let call = Stripe::subscribe(&NewSubscription {
                     bucket: id,
                     customer: &customer.id,
                     plan: &wanted.plan,
                     price: &price,
                     coupon,
-                    free_until: until.filter(|until| *until > soon),
+                    free_until: self.unless_soon(until),
                     change: &change.id,
                 });
                 self.charge(stripe, id, change, call).await?
             }
         };
         self.keep(stripe, id, told, before, change, Some(&change.actor)).await
+    }
+
+    /// `end`, unless it is so near that it may be over when Stripe reads it, which takes no end in the past.
+    fn unless_soon(&self, end: Option<Timestamp>) -> Option<Timestamp> {
+        let soon = self.app.now().plus_seconds(60);
+        end.filter(|end| *end > soon)
     }
 
     /// Makes the call that may charge, after writing it down, so that the very same one can be made again.
@@ -317,12 +322,8 @@ impl Cashier {
                 return Ok((bucket, kept.subscription.clone()));
             }
             let subscription = told.kept(&self.app.config.plans)?;
-            let replaced = before.not_over().filter(|present| present.id != told.id);
-            let replaced = replaced.map(|present| present.id.clone());
-            let end = match &replaced {
-                Some(subscription) => ChangeEnd::Replaced { id: &change.id, subscription },
-                None => ChangeEnd::Done(&change.id),
-            };
+            let replaced = before.replaced_by(&told.id);
+            let end = ChangeEnd::of(&change.id, replaced.as_deref());
             let kept = Kept {
                 bucket,
                 before: before.subscription.as_ref(),
@@ -605,14 +606,13 @@ impl Cashier {
             return Err(Failure::Refused(Problem::card_required(NEW_OWNER_NEEDS_CARD)));
         }
         let paid_until = Some(present.period_end).filter(|_| present.is_paid());
-        let soon = self.app.now().plus_seconds(60);
         let call = Stripe::subscribe(&NewSubscription {
             bucket: id,
             customer: &customer.id,
             plan: &present.plan,
             price: &price,
             coupon: None,
-            free_until: paid_until.filter(|end| *end > soon),
+            free_until: self.unless_soon(paid_until),
             change: &change.id,
         });
         let made = self.charge(stripe, id, change, call).await?;

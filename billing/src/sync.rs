@@ -73,7 +73,7 @@ fn decide<'b>(billing: &'b Billing, told: &StripeSubscription, now: Timestamp) -
         // Of a bucket that was never here, another deployment on the same account may know.
         return if billing.was_deleted { stray } else { Decision::Ignore };
     }
-    let kept = billing.subscription.as_ref().map(|kept| &kept.subscription);
+    let kept = billing.kept();
     let is_kept = kept.is_some_and(|kept| kept.id == told.id);
     if let Some(change) = &billing.change {
         let is_leased = change.lease_until > now;
@@ -193,12 +193,8 @@ impl Cashier {
                 return Ok(None);
             }
         };
-        let replaced = billing.not_over().filter(|present| present.id != told.id);
-        let replaced = replaced.filter(|_| change.is_some()).map(|present| present.id.clone());
-        let end = change.map(|id| match &replaced {
-            Some(subscription) => ChangeEnd::Replaced { id, subscription },
-            None => ChangeEnd::Done(id),
-        });
+        let replaced = change.and_then(|_| billing.replaced_by(&told.id));
+        let end = change.map(|id| ChangeEnd::of(id, replaced.as_deref()));
         let kept = Kept {
             bucket,
             before: billing.subscription.as_ref(),

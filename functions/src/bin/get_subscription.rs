@@ -20,10 +20,9 @@ use shared::{
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let access = app.access(request).await?;
     access.require(Right::SeeBilling)?;
-    let kept = app.store.billing(&access.bucket.id).await?.subscription;
-    let paid = kept.as_ref().map(|kept| &kept.subscription).filter(|subscription| !subscription.is_over());
+    let billing = app.store.billing(&access.bucket.id).await?;
     let tried = access.bucket.trial.as_ref().filter(|trial| trial.is_active(app.now()));
-    match (paid, tried) {
+    match (billing.not_over(), tried) {
         (Some(subscription), _) => json(&SubscriptionView::from(subscription)),
         (None, Some(trial)) => json(&SubscriptionView::from(trial)),
         (None, None) => Err(Problem::subscription_not_found()),

@@ -30,10 +30,25 @@ impl Paid {
 
     /// An owner whose bucket is on `plan`, and both.
     async fn owner_on(&self, plan: &str) -> (Person<'_>, Value) {
+        let (owner, bucket, card) = self.owner_with_card().await;
+        upgrades(&owner, &bucket, &json!({ "plan": plan, "stripe_token": card })).await.ok();
+        (owner, bucket)
+    }
+
+    /// An owner, their bucket on `free`, and the token of a card that pays.
+    async fn owner_with_card(&self) -> (Person<'_>, Value, String) {
         let owner = self.api.user("owner@example.com").await;
         let bucket = owner.creates_bucket("Servers").await;
-        let card = self.rig.card(GOOD_CARD).await;
-        upgrades(&owner, &bucket, &json!({ "plan": plan, "stripe_token": card })).await.ok();
+        (owner, bucket, self.rig.card(GOOD_CARD).await)
+    }
+
+    /// An owner and their bucket, whose subscription to `plus` was given up, since each attempt ended with
+    /// `fault`.
+    async fn owner_given_up(&self, fault: Fault) -> (Person<'_>, Value) {
+        let (owner, bucket, card) = self.owner_with_card().await;
+        self.rig.fails("POST", "/v1/subscriptions", fault, 3);
+        let body = json!({ "plan": "plus", "stripe_token": card });
+        upgrades(&owner, &bucket, &body).await.is_problem(500, "stripe_error");
         (owner, bucket)
     }
 
@@ -107,9 +122,7 @@ async fn plan_of(person: &Person<'_>, bucket: &Value) -> String {
 #[tokio::test]
 async fn a_plan_is_subscribed_to_changed_ended_and_taken_up_again() {
     let Some(paid) = Paid::start().await else { return };
-    let owner = paid.api.user("owner@example.com").await;
-    let bucket = owner.creates_bucket("Servers").await;
-    let card = paid.rig.card(GOOD_CARD).await;
+    let (owner, bucket, card) = paid.owner_with_card().await;
 
     let answer = upgrades(&owner, &bucket, &json!({ "plan": "plus", "stripe_token": card })).await.ok();
     assert_eq!(answer["bucket"]["credits"]["offer_type"], "plus");
@@ -179,9 +192,7 @@ async fn a_paid_plan_needs_a_card_that_pays() {
 async fn a_coupon_is_taken_off_and_an_unknown_one_is_said_to_be() {
     let Some(paid) = Paid::start().await else { return };
     paid.rig.coupon("HALF", 50).await;
-    let owner = paid.api.user("owner@example.com").await;
-    let bucket = owner.creates_bucket("Servers").await;
-    let card = paid.rig.card(GOOD_CARD).await;
+    let (owner, bucket, card) = paid.owner_with_card().await;
 
     let unknown = json!({ "plan": "plus", "stripe_token": card, "coupon_id": "NOTHING" });
     upgrades(&owner, &bucket, &unknown).await.blames(&["coupon_id"]);
@@ -411,9 +422,7 @@ async fn whatever_goes_wrong_on_the_way_the_same_request_ends_well_and_charges_o
     for (method, prefix, fault, times) in FAULTS {
         let Some(paid) = Paid::start().await else { return };
         let what = format!("{fault:?} x {times} on {method} {prefix}");
-        let owner = paid.api.user("owner@example.com").await;
-        let bucket = owner.creates_bucket("Servers").await;
-        let card = paid.rig.card(GOOD_CARD).await;
+        let (owner, bucket, card) = paid.owner_with_card().await;
         let body = json!({ "plan": "plus", "stripe_token": card });
         paid.rig.fails(method, prefix, fault, times);
 
@@ -449,9 +458,7 @@ async fn whatever_goes_wrong_on_the_way_the_same_request_ends_well_and_charges_o
 async fn an_answer_that_never_comes_is_waited_for_and_not_for_ever() {
     for fault in [Fault::Silence, Fault::LostAnswer] {
         let Some(paid) = Paid::start().await else { return };
-        let owner = paid.api.user("owner@example.com").await;
-        let bucket = owner.creates_bucket("Servers").await;
-        let card = paid.rig.card(GOOD_CARD).await;
+        let (owner, bucket, card) = paid.owner_with_card().await;
         let body = json!({ "plan": "plus", "stripe_token": card });
         paid.rig.fails("POST", "/v1/subscriptions", fault, 3);
 
@@ -469,12 +476,7 @@ async fn an_answer_that_never_comes_is_waited_for_and_not_for_ever() {
 #[tokio::test]
 async fn what_stripe_did_after_we_gave_up_comes_by_its_event() {
     let Some(paid) = Paid::start().await else { return };
-    let owner = paid.api.user("owner@example.com").await;
-    let bucket = owner.creates_bucket("Servers").await;
-    let card = paid.rig.card(GOOD_CARD).await;
-    paid.rig.fails("POST", "/v1/subscriptions", Fault::ClosedAfter, 3);
-    let body = json!({ "plan": "plus", "stripe_token": card });
-    upgrades(&owner, &bucket, &body).await.is_problem(500, "stripe_error");
+    let (owner, bucket) = paid.owner_given_up(Fault::ClosedAfter).await;
 
     paid.delivers("customer.subscription.created", &paid.subscription().await).await.ok();
 
@@ -491,12 +493,7 @@ async fn what_stripe_did_after_we_gave_up_comes_by_its_event() {
 async fn what_ended_at_stripe_after_we_gave_up_is_not_taken_up() {
     for is_told in [true, false] {
         let Some(paid) = Paid::start().await else { return };
-        let owner = paid.api.user("owner@example.com").await;
-        let bucket = owner.creates_bucket("Servers").await;
-        let card = paid.rig.card(GOOD_CARD).await;
-        paid.rig.fails("POST", "/v1/subscriptions", Fault::ClosedAfter, 3);
-        let body = json!({ "plan": "plus", "stripe_token": card });
-        upgrades(&owner, &bucket, &body).await.is_problem(500, "stripe_error");
+        let (owner, bucket) = paid.owner_given_up(Fault::ClosedAfter).await;
         let ended = paid.subscription().await;
         paid.rig.show(ended["id"].as_str().unwrap(), json!({ "status": "canceled" }));
 
@@ -516,12 +513,7 @@ async fn what_ended_at_stripe_after_we_gave_up_is_not_taken_up() {
 async fn who_wants_something_else_after_a_failure_gets_it_and_what_was_done_is_found() {
     for fault in [Fault::ClosedAfter, Fault::Closed] {
         let Some(paid) = Paid::start().await else { return };
-        let owner = paid.api.user("owner@example.com").await;
-        let bucket = owner.creates_bucket("Servers").await;
-        let card = paid.rig.card(GOOD_CARD).await;
-        paid.rig.fails("POST", "/v1/subscriptions", fault, 3);
-        let body = json!({ "plan": "plus", "stripe_token": card });
-        upgrades(&owner, &bucket, &body).await.is_problem(500, "stripe_error");
+        let (owner, bucket) = paid.owner_given_up(fault).await;
 
         upgrades(&owner, &bucket, &json!({ "plan": "pro" })).await.ok();
 
@@ -607,12 +599,7 @@ async fn deleting_a_bucket_cancels_what_pays_for_it_first() {
 #[tokio::test]
 async fn a_subscription_that_comes_to_be_after_its_bucket_is_gone_is_cancelled() {
     let Some(paid) = Paid::start().await else { return };
-    let owner = paid.api.user("owner@example.com").await;
-    let bucket = owner.creates_bucket("Servers").await;
-    let card = paid.rig.card(GOOD_CARD).await;
-    paid.rig.fails("POST", "/v1/subscriptions", Fault::ClosedAfter, 3);
-    let body = json!({ "plan": "plus", "stripe_token": card });
-    upgrades(&owner, &bucket, &body).await.is_problem(500, "stripe_error");
+    let (owner, bucket) = paid.owner_given_up(Fault::ClosedAfter).await;
     let told = paid.subscription().await;
 
     // Found by the change that was left.

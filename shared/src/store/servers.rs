@@ -194,7 +194,6 @@ impl Store {
         attempts: Option<AgentAttemptsRow>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        struct Other;
         let (mark, until) = (mark(keys), now.plus_seconds(ATTEMPTS_SECONDS));
         let write = match attempts {
             Some(attempts) if attempts.tried.contains(&mark) => return Ok(()),
@@ -211,11 +210,8 @@ impl Store {
             .when("attribute_not_exists(#pk) OR #until <= :now")
             .value(":now", now),
         };
-        match self.transaction().guarded(write, Refused::By(Other)).commit().await {
-            // Another attempt came between; this one goes uncounted.
-            Ok(()) | Err(Refused::By(Other)) => Ok(()),
-            Err(Refused::Store(error)) => Err(error),
-        }
+        // Where another attempt came between, this one goes uncounted.
+        self.write_if(write).await.map(drop)
     }
 
     /// Links the server `name` to the bucket of `agent`, or notes what its agent reports. Tells whether it
@@ -387,10 +383,7 @@ impl Store {
             Err(Refused::By(Guard::Server)) => {}
             Err(Refused::Store(error)) => return Err(error),
         }
-        match self.transaction().guarded(gone(), Refused::By(Guard::Connection)).commit().await {
-            Ok(()) | Err(Refused::By(_)) => Ok(()),
-            Err(Refused::Store(error)) => Err(error),
-        }
+        self.write_if(gone()).await.map(drop)
     }
 
     /// Deletes the server `name` of `bucket` for `actor`, and frees its place. One whose agent is connected

@@ -13,7 +13,7 @@ use super::{
     keys::Key,
     members::LIVE,
     plans::plan_fields,
-    transaction::{Refused, Transaction, Write},
+    transaction::{Transaction, Write},
 };
 use crate::domain::{Bucket, BucketId, Right, Subscription, Timestamp, UserId};
 
@@ -103,6 +103,14 @@ pub enum ChangeEnd<'a> {
     },
 }
 
+impl<'a> ChangeEnd<'a> {
+    /// The end of the change `id`, by which the subscription `replaced` was replaced, if there was one.
+    #[must_use]
+    pub fn of(id: &'a str, replaced: Option<&'a str>) -> Self {
+        replaced.map_or(Self::Done(id), |subscription| Self::Replaced { id, subscription })
+    }
+}
+
 /// What has come of a subscription.
 #[derive(Debug)]
 pub struct Kept<'a> {
@@ -172,26 +180,30 @@ impl From<BillingChangeRow> for BillingChange {
 }
 
 impl Billing {
+    /// The subscription that is kept, over or not.
+    #[must_use]
+    pub fn kept(&self) -> Option<&Subscription> {
+        self.subscription.as_ref().map(|kept| &kept.subscription)
+    }
+
     /// The subscription, where it goes on by itself.
     #[must_use]
     pub fn going_on(&self) -> Option<&Subscription> {
-        self.subscription
-            .as_ref()
-            .map(|kept| &kept.subscription)
-            .filter(|subscription| subscription.goes_on())
+        self.kept().filter(|subscription| subscription.goes_on())
     }
 
     /// The subscription, where it is not over.
     #[must_use]
     pub fn not_over(&self) -> Option<&Subscription> {
-        self.subscription
-            .as_ref()
-            .map(|kept| &kept.subscription)
-            .filter(|subscription| !subscription.is_over())
+        self.kept().filter(|subscription| !subscription.is_over())
     }
-}
 
-impl Billing {
+    /// The id of the subscription that is not over, where `told` is another one, which replaces it.
+    #[must_use]
+    pub fn replaced_by(&self, told: &str) -> Option<String> {
+        self.not_over().map(|present| &present.id).filter(|id| *id != told).cloned()
+    }
+
     /// The writes that delete the rows of what pays for `bucket`, while they are as they were read.
     pub(super) fn end_as_read(&self, bucket: &BucketId) -> [Write; 2] {
         [
@@ -374,14 +386,14 @@ impl Store {
         left: &BillingChange,
         now: Timestamp,
     ) -> Result<Option<BillingChange>, StoreError> {
-        struct Taken;
         let lease_until = now.plus_seconds(LEASE_SECONDS);
-        let write = take_lease(bucket, left, lease_until);
-        match self.transaction().guarded(write, Refused::By(Taken)).commit().await {
-            Ok(()) => Ok(Some(BillingChange { lease_until, ..left.clone() })),
-            Err(Refused::By(Taken)) => Ok(None),
-            Err(Refused::Store(error)) => Err(error),
-        }
+        let write = Write::update(Key::billing_change(bucket), "SET #lease_until = :lease_until")
+            .when("#id = :id AND #lease_until = :lease_as_read")
+            .value(":lease_until", lease_until)
+            .value(":id", left.id.as_str())
+            .value(":lease_as_read", left.lease_until);
+        let is_taken = self.write_if(write).await?;
+        Ok(is_taken.then(|| BillingChange { lease_until, ..left.clone() }))
     }
 
     /// Forgets the change `id`, of which nothing has come or will come.
@@ -389,7 +401,8 @@ impl Store {
     /// # Errors
     /// The table failed.
     pub async fn drop_change(&self, bucket: &BucketId, id: &str) -> Result<(), StoreError> {
-        self.on_change(end_of_change(bucket, ChangeEnd::Done(id))).await
+        // Where it is no longer there, somebody else has ended it.
+        self.write_if(end_of_change(bucket, ChangeEnd::Done(id))).await.map(drop)
     }
 
     /// Leaves the change `id` unfinished, for who asks for it again: what has come of it is not known.
@@ -401,17 +414,7 @@ impl Store {
             .when("#id = :id")
             .value(":now", now)
             .value(":id", id);
-        self.on_change(write).await
-    }
-
-    /// Commits a write of a change's row that is meant for one change alone: where it is no longer there,
-    /// somebody else has ended it.
-    async fn on_change(&self, write: Write) -> Result<(), StoreError> {
-        struct Ended;
-        match self.transaction().guarded(write, Refused::By(Ended)).commit().await {
-            Ok(()) | Err(Refused::By(Ended)) => Ok(()),
-            Err(Refused::Store(error)) => Err(error),
-        }
+        self.write_if(write).await.map(drop)
     }
 
     /// Keeps what Stripe says of a bucket's subscription: the bucket's plan follows it, the change that
@@ -465,7 +468,7 @@ impl Store {
     /// # Errors
     /// The table failed.
     pub async fn note_event(&self, id: &str, now: Timestamp) -> Result<(), StoreError> {
-        self.on_change(event_write(id, now)).await
+        self.write_if(event_write(id, now)).await.map(drop)
     }
 
     /// Notes that `user` is the customer `customer` at Stripe, and no longer `before`. Where somebody else
@@ -479,32 +482,19 @@ impl Store {
         customer: &str,
         before: Option<&str>,
     ) -> Result<String, StoreError> {
-        struct Other;
         let write =
             Write::update(Key::user(user), "SET #stripe_customer = :customer").value(":customer", customer);
         let write = match before {
             Some(before) => write.when("#stripe_customer = :before").value(":before", before),
             None => write.when("attribute_exists(#pk) AND attribute_not_exists(#stripe_customer)"),
         };
-        match self.transaction().guarded(write, Refused::By(Other)).commit().await {
-            Ok(()) => Ok(customer.to_owned()),
-            Err(Refused::Store(error)) => Err(error),
-            Err(Refused::By(Other)) => {
-                let user = self.user(user).await?;
-                user.and_then(|user| user.stripe_customer)
-                    .ok_or_else(|| StoreError::Row("a payer without user row".to_owned()))
-            }
+        if self.write_if(write).await? {
+            return Ok(customer.to_owned());
         }
+        let user = self.user(user).await?;
+        user.and_then(|user| user.stripe_customer)
+            .ok_or_else(|| StoreError::Row("a payer without user row".to_owned()))
     }
-}
-
-/// Takes the lease of `change`, as it was read.
-fn take_lease(bucket: &BucketId, change: &BillingChange, lease_until: Timestamp) -> Write {
-    Write::update(Key::billing_change(bucket), "SET #lease_until = :lease_until")
-        .when("#id = :id AND #lease_until = :lease_as_read")
-        .value(":lease_until", lease_until)
-        .value(":id", change.id.as_str())
-        .value(":lease_as_read", change.lease_until)
 }
 
 fn event_write(id: &str, now: Timestamp) -> Write {

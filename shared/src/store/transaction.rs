@@ -288,6 +288,16 @@ impl Store {
     pub(super) fn transaction<E: From<StoreError>>(&self) -> Transaction<'_, E> {
         Transaction { store: self, writes: Vec::new() }
     }
+
+    /// Commits `write` alone. Tells whether it was done: false where its guard failed.
+    pub(super) async fn write_if(&self, write: Write) -> Result<bool, StoreError> {
+        struct Guard;
+        match self.transaction().guarded(write, Refused::By(Guard)).commit().await {
+            Ok(()) => Ok(true),
+            Err(Refused::By(Guard)) => Ok(false),
+            Err(Refused::Store(error)) => Err(error),
+        }
+    }
 }
 
 impl<E: From<StoreError>> Transaction<'_, E> {
