@@ -504,10 +504,16 @@ async fn data_and_key_survive_a_restart_and_are_one_stacks_at_a_time() {
 }
 
 async fn dynamodb(local: &Local, operation: &str, request: &Value) -> (StatusCode, Value) {
-    let request = Request::post(local.stack.dynamodb_endpoint())
-        .header("x-amz-target", format!("DynamoDB_20120810.{operation}"))
+    let target = format!("DynamoDB_20120810.{operation}");
+    call(local.stack.dynamodb_endpoint(), "local", &target, request).await
+}
+
+/// Sends `request` to `url` as the AWS SDK does with the credentials `key`.
+async fn call(url: &str, key: &str, target: &str, request: &Value) -> (StatusCode, Value) {
+    let request = Request::post(url)
+        .header("x-amz-target", target)
         .header("content-type", "application/x-amz-json-1.0")
-        .header("authorization", "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0")
+        .header("authorization", format!("AWS4-HMAC-SHA256 Credential={key}/20260101/us-east-1/any/aws4_request, SignedHeaders=host, Signature=0"))
         .header("x-amz-date", "20260101T000000Z")
         .body(request.to_string())
         .unwrap();

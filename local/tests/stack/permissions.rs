@@ -35,19 +35,6 @@ async fn start() -> (Local, Value) {
     (local, environment)
 }
 
-/// Sends `request` to `url` as the AWS SDK does with the credentials `key`.
-async fn call(url: &str, key: &str, target: &str, request: &Value) -> (StatusCode, Value) {
-    let request = Request::post(url)
-        .header("x-amz-target", target)
-        .header("content-type", "application/x-amz-json-1.0")
-        .header("authorization", format!("AWS4-HMAC-SHA256 Credential={key}/20260101/us-east-1/any/aws4_request, SignedHeaders=host, Signature=0"))
-        .header("x-amz-date", "20260101T000000Z")
-        .body(request.to_string())
-        .unwrap();
-    let response = client::send(request).await.unwrap();
-    (response.status(), body(&response))
-}
-
 #[tokio::test]
 async fn the_database_refuses_a_function_what_its_policies_do_not_allow_and_does_none_of_it() {
     let (local, environment) = start().await;
