@@ -7,38 +7,22 @@ const assert = require('node:assert/strict')
 const { mkdtempSync, rmSync } = require('node:fs')
 const { hostname, cpus, tmpdir, totalmem } = require('node:os')
 const path = require('node:path')
-const { after, before, describe, it } = require('node:test')
+const { describe, it } = require('node:test')
 const { setTimeout: sleep } = require('node:timers/promises')
 
 const { VERSIONS, answer, assertProblem, getToken, newClient, raw, refusal, uniqueEmail, until } = require('./client')
 const { VERSION, agentPid, link, logs, newHome, pm2 } = require('./pm2')
-const { start } = require('./stack')
+const { stackForTests, start } = require('./stack')
 
 const SERVERS = 2
 /** Agents show their keys again this often; when they can look up no name on the internet, they reconnect only then. */
 const REPORT_MS = 60_000
 const NOTICE_MS = 20_000
-const HOOK = { timeout: 16 * 60_000 }
 const TEST = { timeout: 180_000 }
 
 const ROLE_TOO_LOW = { status: 403, code: 'role_too_low' }
 
-let stack
-
-before(async () => {
-  try {
-    stack = await start()
-  } catch (error) {
-    // There is nothing to test then.
-    console.error(error.message)
-    process.exit(1)
-  }
-}, HOOK)
-after(async () => {
-  // The clients keep timers and sockets; none of them may keep the tests from ending.
-  setTimeout(() => process.exit(), 60_000).unref()
-  await stack.stop()
-}, HOOK)
+const stack = stackForTests()
 
 /** Somebody with an address and a client that signs in by it. */
 function person (name, { origin } = stack, version = '0.8.1', email = uniqueEmail(name)) {

@@ -3,7 +3,7 @@
 // Drives the published versions of @pm2/js-api, unmodified, against the running stack.
 
 const assert = require('node:assert/strict')
-const { after, before, describe, it } = require('node:test')
+const { describe, it } = require('node:test')
 
 const {
   CLIENT_ID, VERSIONS, answer, assertProblem, getToken, lines, newClient, raw: rawTo, refusal, sent, uniqueEmail,
@@ -11,32 +11,17 @@ const {
 } = require('./client')
 const { people } = require('./people')
 const { plans } = require('./plans')
-const { start } = require('./stack')
+const { stackForTests } = require('./stack')
 
 const BUCKETS_PER_OWNER = 5
 const UNKNOWN_ID = '0123456789abcdef01234567'
-const HOOK = { timeout: 16 * 60_000 }
 const TEST = { timeout: 120_000 }
 
-let stack
-
-before(async () => {
-  try {
-    stack = await start()
-    // Clients that cannot sign in do not say so: each test would wait in vain.
-    const { status, data } = await raw('GET', '/api/bucket', { authorization: `Bearer ${await rawToken()}` })
-    assert.equal(status, 200, `GET /api/bucket: ${JSON.stringify(data)}`)
-  } catch (error) {
-    // There is nothing to test then.
-    console.error(error.message)
-    process.exit(1)
-  }
-}, HOOK)
-after(async () => {
-  // The clients keep timers and sockets; none of them may keep the tests from ending.
-  setTimeout(() => process.exit(), 60_000).unref()
-  await stack.stop()
-}, HOOK)
+const stack = stackForTests(async () => {
+  // Clients that cannot sign in do not say so: each test would wait in vain.
+  const { status, data } = await raw('GET', '/api/bucket', { authorization: `Bearer ${await rawToken()}` })
+  assert.equal(status, 200, `GET /api/bucket: ${JSON.stringify(data)}`)
+})
 
 for (const version of VERSIONS) {
   describe(`@pm2/js-api ${version}`, () => {

@@ -8,12 +8,14 @@ const { once } = require('node:events')
 const { createServer } = require('node:net')
 const path = require('node:path')
 const { createInterface } = require('node:readline')
+const { after, before } = require('node:test')
 const { setTimeout: sleep } = require('node:timers/promises')
 
 const WORKSPACE = path.resolve(__dirname, '..')
 // The first start compiles everything.
 const START_MS = 15 * 60_000
 const STOP_MS = 20_000
+const HOOK = { timeout: START_MS + 60_000 }
 
 /**
  * Resolves with `{ origin, stop }` once the API answers: on `port` and with its data in the folder
@@ -84,6 +86,29 @@ async function start ({ port, data } = {}) {
   return { origin, stop }
 }
 
+/**
+ * The stack for the tests of a file: started before them and ended after them, with an `origin` in between.
+ * Where it does not start, or `check` of it rejects, there is nothing to test.
+ */
+function stackForTests (check = async () => {}) {
+  const stack = {}
+  before(async () => {
+    try {
+      Object.assign(stack, await start())
+      await check()
+    } catch (error) {
+      console.error(error.message)
+      process.exit(1)
+    }
+  }, HOOK)
+  after(async () => {
+    // The clients keep timers and sockets; none of them may keep the tests from ending.
+    setTimeout(() => process.exit(), 60_000).unref()
+    await stack.stop()
+  }, HOOK)
+  return stack
+}
+
 /** Tells a person; not through `console`, which tests listen to. */
 function say (line) {
   process.stderr.write(`${line}\n`)
@@ -133,4 +158,4 @@ function descendants (root) {
   return children(root)
 }
 
-module.exports = { start }
+module.exports = { stackForTests, start }
