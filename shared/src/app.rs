@@ -153,7 +153,7 @@ impl App {
         if *email == user.email || from <= user.email_from {
             return Ok(user);
         }
-        match self.store.change_address(&user, email, from).await {
+        match self.store.change_address(user.clone(), email, from).await {
             Ok(moved) => Ok(moved),
             Err(RegisterError::EmailTaken) => Ok(user),
             Err(RegisterError::Store(error)) => Err(error.into()),

@@ -36,6 +36,8 @@ pub use servers::{Agent, AgentError, AgentKeys, ServerError};
 pub use subscriptions::{
     Billing, BillingCall, BillingChange, BillingError, ChangeEnd, Kept, KeptSubscription, NewChange,
 };
+#[cfg(debug_assertions)]
+pub use transaction::{Guard, Guards};
 pub use usage::{Usage, measured};
 pub use users::RegisterError;
 
@@ -45,6 +47,8 @@ pub struct Store {
     client: Client,
     table: String,
     plans: Arc<Plans>,
+    #[cfg(debug_assertions)]
+    guards: Option<Arc<Guards>>,
 }
 
 /// Why the table could not be read or written. A guard that refused is not among them: each method
@@ -74,6 +78,8 @@ impl Store {
             client: Client::new(aws),
             table: config.table_name.clone(),
             plans: Arc::new(config.plans.clone()),
+            #[cfg(debug_assertions)]
+            guards: None,
         }
     }
 }

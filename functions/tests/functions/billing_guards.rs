@@ -95,7 +95,7 @@ fn with(row: &Value, fields: &Value) -> Value {
 #[tokio::test]
 async fn what_stripe_tells_is_kept_only_while_everything_is_as_it_was_read() {
     let scene = Scene::set().await;
-    let deleted = scene.bucket_is(json!({ "deleted_at": 1 })).await;
+    let deleted = scene.bucket_is(json!({ "deleted_at": 1, "version": 99 })).await;
     let changed = scene.bucket_is(json!({ "version": 99 })).await;
     let newer = Edit::Put(with(&scene.subscription, &json!({ "version": 2 })));
     let first = Edit::Put(scene.subscription.clone());
@@ -172,7 +172,7 @@ async fn a_change_begins_for_the_owner_of_a_live_bucket_where_none_is_under_way(
         format!("{:?}", outcome.map(|begun| begun.actor).map_err(|error| error.to_string()))
     };
     let scene = Scene::set().await;
-    let edits = [scene.bucket_is(json!({ "deleted_at": 1 })).await];
+    let edits = [scene.bucket_is(json!({ "deleted_at": 1, "version": 99 })).await];
     assert!(asks(&scene, &edits).await.contains("there is no such bucket"));
     let scene = Scene::set().await;
     let edits = [scene.bucket_is(json!({ "owner_id": scene.member.id.as_str() })).await];

@@ -37,7 +37,7 @@ fn rename() -> BucketChanges {
 async fn an_update_of_a_bucket_that_was_deleted_meanwhile_is_refused() {
     let api = Api::start().await;
     let (bucket, owner) = read(&api).await;
-    let rows = meanwhile(&api, "bucket", json!({ "deleted_at": 1 })).await;
+    let rows = meanwhile(&api, "bucket", json!({ "deleted_at": 1, "version": 99 })).await;
 
     let outcome = api.store().update_bucket(bucket, &owner, rename(), Timestamp::now()).await;
 

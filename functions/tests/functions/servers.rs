@@ -783,7 +783,7 @@ async fn a_deletion_rests_on_bucket_right_and_silence() {
 async fn a_new_secret_rests_on_the_owner_and_is_decided_anew_after_a_change() {
     for (fields, expected) in [
         (json!({ "owner_id": "0123456789abcdef01234567" }), "RoleTooLow(RotateSecret)"),
-        (json!({ "deleted_at": 1 }), "BucketNotFound"),
+        (json!({ "deleted_at": 1, "version": 99 }), "BucketNotFound"),
     ] {
         let scene = Scene::set().await;
         let edits = [scene.with("bucket", fields).await];

@@ -125,7 +125,7 @@ async fn what_is_paid_is_not_forgotten_when_the_account_is() {
 async fn a_choice_rests_on_owner_bucket_and_what_pays_for_it() {
     for (kind, fields, expected) in [
         ("bucket", json!({ "owner_id": "0123456789abcdef01234567" }), "NotOwner"),
-        ("bucket", json!({ "deleted_at": 1 }), "BucketNotFound"),
+        ("bucket", json!({ "deleted_at": 1, "version": 99 }), "BucketNotFound"),
         ("bucket", json!({ "version": 7 }), "Changed"),
         ("subscription", json!({}), "Changed"),
         ("billing_change", json!({}), "Changed"),

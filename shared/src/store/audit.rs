@@ -116,13 +116,12 @@ impl Store {
     /// The table failed.
     pub async fn lease_mail(&self, entry: &AuditEntry, now: Timestamp) -> Result<Lease, StoreError> {
         let committed = self
-            .transaction()
+            .transaction("lease_mail")
             .guarded_by(
                 Write::update(entry.key(), "SET #mail_lease = :until")
-                    .when(
-                        "attribute_exists(#pk) AND attribute_not_exists(#mailed_at) AND \
-                         (attribute_not_exists(#mail_lease) OR #mail_lease < :now)",
-                    )
+                    .when("attribute_exists(#pk)")
+                    .when("attribute_not_exists(#mailed_at)")
+                    .when("(attribute_not_exists(#mail_lease) OR #mail_lease < :now)")
                     .value(":until", now.plus_seconds(LEASE_SECONDS))
                     .value(":now", now),
                 |old| {
@@ -156,7 +155,7 @@ impl Store {
                     .value(":code", code)
             }
         };
-        self.transaction().with(note.value(":now", now)).commit().await
+        self.transaction("note_mail").with(note.value(":now", now)).commit().await
     }
 
     /// Gives back the right to send the mail of `entry`, which was not sent.
@@ -164,7 +163,7 @@ impl Store {
     /// # Errors
     /// The table failed.
     pub async fn return_mail(&self, entry: &AuditEntry) -> Result<(), StoreError> {
-        self.transaction().with(Write::update(entry.key(), "REMOVE #mail_lease")).commit().await
+        self.transaction("return_mail").with(Write::update(entry.key(), "REMOVE #mail_lease")).commit().await
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     audit::{self, Action},
     items::{AgentKeyRow, BucketPointerRow, BucketRow, Item, MemberRow, UserRow, from_item},
     keys::Key,
+    members::NOT_DELETED,
     reads::key_of,
     transaction::{Write, jitter},
 };
@@ -174,10 +175,11 @@ impl Store {
         };
         let pointer = BucketPointerRow { user_id: owner.id.clone(), bucket_id: bucket.id.clone() };
         let agent_key = AgentKeyRow { public_id: bucket.public_id.clone(), bucket_id: bucket.id.clone() };
-        self.transaction()
+        self.transaction("create")
             .guarded_by(
                 Write::update(Key::user(&owner.id), "ADD #buckets_owned :one")
-                    .when("#buckets_owned < :limit AND #email = :email")
+                    .when("#buckets_owned < :limit")
+                    .when("#email = :email")
                     .value(":one", 1)
                     .value(":limit", limit)
                     .value(":email", owner.email.as_str()),
@@ -218,12 +220,9 @@ impl Store {
             let updated = bucket.changed(changes.clone(), now);
             let me = actor.clone();
             let committed = self
-                .transaction()
+                .transaction("update")
                 .guarded_by(
-                    change_write(&updated, &changes)
-                        .when("attribute_not_exists(#deleted_at) AND #owner_id = :me AND #version = :version")
-                        .value(":me", actor.as_str())
-                        .value(":version", version),
+                    change_write(&updated, &changes).at_version(version).owned_by(actor),
                     move |old| match live(old) {
                         Err(error) => error.into(),
                         Ok(None) => UpdateError::BucketNotFound,
@@ -261,16 +260,16 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), DeleteError> {
         let [subscription, change] = billing.end_as_read(&bucket.id);
-        self.transaction()
+        self.transaction("delete")
             .guarded_by(
                 Write::update(
                     Key::bucket(&bucket.id),
                     "SET #deleted_at = :now, #updated_at = :now ADD #version :one",
                 )
-                .when("attribute_not_exists(#deleted_at) AND #owner_id = :me")
+                .when(NOT_DELETED)
+                .owned_by(actor)
                 .value(":now", now)
-                .value(":one", 1)
-                .value(":me", actor.as_str()),
+                .value(":one", 1),
                 |old| match live(old) {
                     Err(error) => error.into(),
                     Ok(None) => DeleteError::BucketNotFound,

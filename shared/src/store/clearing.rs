@@ -56,7 +56,7 @@ impl Store {
         while !items.is_empty() {
             let rest = items.split_off(items.len().min(AT_ONCE));
             let deleted = Write::check(Key::bucket(id)).when("attribute_exists(#deleted_at)");
-            let mut change = self.transaction().guarded(deleted, Refused::By(Lives));
+            let mut change = self.transaction("clear_deleted").guarded(deleted, Refused::By(Lives));
             for item in items {
                 for key in rows(item)? {
                     change = change.with(Write::delete(key));

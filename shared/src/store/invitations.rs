@@ -8,7 +8,7 @@ use super::{
         BucketPointerRow, EmailClaimRow, InvitationPointerRow, InvitationRow, Item, MemberRow, from_item,
     },
     keys::{INVITATION_PREFIX, Key},
-    members::{LIVE, PeopleError, check_live, check_right, role_is_one_of, without_right},
+    members::{NOT_DELETED, PeopleError, check_live, check_right, role_is_one_of, without_right},
     plans::{is_on_same_plan, plan_as_read},
     transaction::Write,
 };
@@ -98,15 +98,14 @@ impl Store {
     /// # Errors
     /// The bucket is gone or full, the actor may not invite, or the person is a member already.
     pub async fn invite(&self, mut bucket: Bucket, invite: &Invite<'_>) -> Result<(), PeopleError> {
-        let mut cleared = false;
+        let (mut cleared, mut full) = (false, None);
         for attempt in 0..CHANGE_ATTEMPTS {
             before_attempt(attempt).await?;
             match self.invite_once(&bucket, invite).await {
-                Err(PeopleError::SeatLimit { seats }) if !cleared => {
+                Err(error @ PeopleError::SeatLimit { .. }) if !cleared => {
                     cleared = true;
-                    if !self.clear_expired(&bucket.id, invite.actor, invite.now).await? {
-                        return Err(PeopleError::SeatLimit { seats });
-                    }
+                    self.clear_expired(&bucket.id, invite.actor, invite.now).await?;
+                    full = Some(error);
                 }
                 Err(PeopleError::Changed) => {}
                 outcome => return outcome,
@@ -114,6 +113,12 @@ impl Store {
             let Some((read, _)) = self.membership(&bucket.id, invite.actor).await? else {
                 return Err(PeopleError::BucketNotFound);
             };
+            // A seat may be free now, whoever was first to clear what had expired.
+            if let Some(full) = full.take()
+                && read.seats_used >= self.plans.limits(&read.plan_at(invite.now)).seats
+            {
+                return Err(full);
+            }
             bucket = read;
         }
         Err(PeopleError::Changed)
@@ -142,7 +147,7 @@ impl Store {
         let refused = without_right(Right::Invite);
         let seats = self.plans.limits(&bucket.plan_at(now)).seats;
         let full = no_seat(bucket, seats);
-        self.transaction()
+        self.transaction("invite")
             .guarded_by(check_right(&bucket.id, actor, Right::Invite), |old| Hindrance::Other(refused(old)))
             .guarded_by(Write::check(Key::email_claim(email)).when("attribute_not_exists(#pk)"), |old| {
                 match old.map(from_item::<EmailClaimRow>).transpose() {
@@ -167,7 +172,7 @@ impl Store {
     /// Renews an invitation that is there, pending or expired; it has its seat.
     async fn invite_again(&self, bucket: &BucketId, invite: &Invite<'_>) -> Result<(), PeopleError> {
         let Invite { actor, email, role, lifetime, now } = *invite;
-        self.transaction()
+        self.transaction("invite_again")
             .guarded(check_live(bucket), PeopleError::BucketNotFound)
             .guarded_by(check_right(bucket, actor, Right::Invite), without_right(Right::Invite))
             .guarded(
@@ -208,7 +213,7 @@ impl Store {
         }
         let member = new_member(&user, role.into(), now);
         let pointer = BucketPointerRow { user_id: user.id.clone(), bucket_id: bucket.id.clone() };
-        self.transaction()
+        self.transaction("add_user")
             .guarded_by(check_right(&bucket.id, actor, Right::Invite), without_right(Right::Invite))
             .guarded(
                 Write::check(Key::email_claim(email))
@@ -244,8 +249,8 @@ impl Store {
         email: &Email,
         now: Timestamp,
     ) -> Result<(), PeopleError> {
-        self.transaction()
-            .guarded(free_seat(bucket).when(LIVE), PeopleError::BucketNotFound)
+        self.transaction("remove_invitation")
+            .guarded(free_seat(bucket).live(), PeopleError::BucketNotFound)
             .guarded_by(check_right(bucket, actor, Right::Invite), without_right(Right::Invite))
             .guarded(
                 Write::delete(Key::invitation(bucket, email)).when("attribute_exists(#pk)"),
@@ -257,27 +262,24 @@ impl Store {
             .await
     }
 
-    /// Clears the expired invitations of `bucket`, each by itself, and tells whether there were any:
-    /// then a seat may be free, whoever was first to clear them.
+    /// Clears the expired invitations of `bucket`, each by itself.
     async fn clear_expired(
         &self,
         bucket: &BucketId,
         actor: &UserId,
         now: Timestamp,
-    ) -> Result<bool, PeopleError> {
-        let mut seen = false;
+    ) -> Result<(), PeopleError> {
         for invitation in self.all_invitations(bucket).await? {
             if invitation.is_live(now) {
                 continue;
             }
-            seen = true;
             match self.clear_invitation(bucket, actor, &invitation.email, Needless::Expired, now).await {
                 // Or somebody cleared, renewed or removed it meanwhile.
                 Ok(()) | Err(PeopleError::Changed) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(seen)
+        Ok(())
     }
 
     async fn clear_invitation(
@@ -289,7 +291,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), PeopleError> {
         let delete = Write::delete(Key::invitation(bucket, email));
-        let change = self.transaction();
+        let change = self.transaction("clear_invitation");
         let change = match needless {
             Needless::Expired => {
                 change.guarded(delete.when("#expires_at <= :now").value(":now", now), PeopleError::Changed)
@@ -330,6 +332,10 @@ impl Store {
             before_attempt(attempt).await?;
             let outcome = match self.invitation(bucket, &user.email).await? {
                 None => return Ok(()),
+                // Who has moved on is followed up by whoever moved them.
+                Some(_) if attempt > 0 && self.user_of_address(&user.email).await?.as_ref() != Some(&user.id) => {
+                    return Ok(());
+                }
                 Some(invitation) if invitation.is_live(now) => {
                     self.accept(user, bucket, &invitation, now).await
                 }
@@ -369,13 +375,13 @@ impl Store {
         let role = invitation.role_given(inviter);
         let pointer = BucketPointerRow { user_id: user.id.clone(), bucket_id: bucket.clone() };
         let change = self
-            .transaction()
+            .transaction("accept_invitation")
             .guarded(
                 Write::delete(Key::invitation(bucket, &user.email))
-                    .when("#role = :role AND #invited_by = :inviter AND #expires_at > :now")
+                    .when("#role = :role")
+                    .when("#invited_by = :inviter")
                     .value(":role", invitation.role.as_str())
-                    .value(":inviter", invitation.invited_by.as_str())
-                    .value(":now", now),
+                    .value(":inviter", invitation.invited_by.as_str()),
                 PeopleError::Changed,
             )
             .with(Write::delete(Key::invitation_pointer(&user.email, bucket)))
@@ -399,10 +405,10 @@ impl Store {
             let check = Write::check(Key::member(bucket, &invitation.invited_by));
             let may = |role: &Role| role.may_grant(invitation.role);
             let check = if role == invitation.role {
-                role_is_one_of(check, Role::ALL.into_iter().filter(may), "")
+                role_is_one_of(check, Role::ALL.into_iter().filter(may), None)
             } else {
                 let may_not = Role::ALL.into_iter().filter(|role| !may(role));
-                role_is_one_of(check, may_not, " OR attribute_not_exists(#pk)")
+                role_is_one_of(check, may_not, Some("attribute_not_exists(#pk)"))
             };
             change.guarded(check, PeopleError::Changed)
         };
@@ -432,7 +438,8 @@ fn new_member(user: &User, role: Role, now: Timestamp) -> Member {
 /// Takes a seat of `bucket`, if it lives, its plan is as it was read, and that has one at `now`.
 fn take_seat(bucket: &Bucket, seats: u32) -> Write {
     let write = Write::update(Key::bucket(&bucket.id), "ADD #seats_used :one")
-        .when(format!("{LIVE} AND #seats_used < :seats"))
+        .when(NOT_DELETED)
+        .when("#seats_used < :seats")
         .value(":one", 1)
         .value(":seats", seats);
     plan_as_read(write, bucket)

@@ -68,14 +68,18 @@ pub enum PeopleError {
 /// [`without_right`].
 pub(super) fn check_right(bucket: &BucketId, actor: &UserId, right: Right) -> Write {
     let holders = Role::ALL.into_iter().filter(|role| role.may(right));
-    role_is_one_of(Write::check(Key::member(bucket, actor)), holders, "")
+    role_is_one_of(Write::check(Key::member(bucket, actor)), holders, None)
 }
 
 /// `write`, when the row's role is one of `roles`, or what `or` says.
-pub(super) fn role_is_one_of(write: Write, roles: impl Iterator<Item = Role>, or: &str) -> Write {
+pub(super) fn role_is_one_of(write: Write, roles: impl Iterator<Item = Role>, or: Option<&str>) -> Write {
     let roles: Vec<_> = roles.map(|role| (format!(":{}", role.as_str()), role)).collect();
     let names: Vec<_> = roles.iter().map(|(name, _)| name.as_str()).collect();
-    let write = write.when(format!("#role IN ({}){or}", names.join(", ")));
+    let condition = format!("#role IN ({})", names.join(", "));
+    let write = write.when(match or {
+        Some(or) => format!("({condition} OR {or})"),
+        None => condition,
+    });
     roles.iter().fold(write, |write, (name, role)| write.value(name, role.as_str()))
 }
 
@@ -86,11 +90,11 @@ pub(super) fn without_right(right: Right) -> impl FnOnce(Option<Item>) -> People
 
 /// The guard that `bucket` lives; failing, it is not found.
 pub(super) fn check_live(bucket: &BucketId) -> Write {
-    Write::check(Key::bucket(bucket)).when(LIVE)
+    Write::check(Key::bucket(bucket)).live()
 }
 
-/// The condition on a bucket's row that it lives.
-pub(super) const LIVE: &str = "attribute_exists(#pk) AND attribute_not_exists(#deleted_at)";
+/// The condition on a bucket's row that it was not deleted, where another one needs the row.
+pub(super) const NOT_DELETED: &str = "attribute_not_exists(#deleted_at)";
 
 /// The guard that `target` still has the address by which they were found; failing, nobody has it.
 fn check_address(target: &Target) -> Write {
@@ -161,12 +165,12 @@ impl Store {
         if *actor == target.id {
             return self.leave(bucket, target, now).await;
         }
-        self.transaction()
+        self.transaction("remove_user")
             .guarded_by(
                 Write::update(Key::bucket(bucket), "ADD #seats_used :less")
-                    .when(format!("{LIVE} AND #owner_id = :me"))
-                    .value(":less", -1)
-                    .value(":me", actor.as_str()),
+                    .when(NOT_DELETED)
+                    .owned_by(actor)
+                    .value(":less", -1),
                 not_owned(Right::RemoveUser),
             )
             .guarded(check_address(target), PeopleError::UserNotFound)
@@ -183,10 +187,11 @@ impl Store {
     /// Takes the person `me` out of `bucket` by their own will.
     async fn leave(&self, bucket: &BucketId, me: &Target, now: Timestamp) -> Result<(), PeopleError> {
         let member = &me.id;
-        self.transaction()
+        self.transaction("leave")
             .guarded_by(
                 Write::update(Key::bucket(bucket), "ADD #seats_used :less")
-                    .when(format!("{LIVE} AND #owner_id <> :me"))
+                    .live()
+                    .when("#owner_id <> :me")
                     .value(":less", -1)
                     .value(":me", member.as_str()),
                 |old| match live(old) {
@@ -219,15 +224,16 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), PeopleError> {
         let role = Role::from(role);
-        self.transaction()
+        self.transaction("set_role")
             .guarded_by(
-                check_live(bucket).when(format!("{LIVE} AND #owner_id = :me")).value(":me", actor.as_str()),
+                Write::check(Key::bucket(bucket)).when(NOT_DELETED).owned_by(actor),
                 not_owned(Right::SetRole),
             )
             .guarded(check_address(target), PeopleError::UserNotFound)
             .guarded_by(
                 Write::update(Key::member(bucket, &target.id), "SET #role = :role")
-                    .when("attribute_exists(#pk) AND #role <> :owner")
+                    .when("attribute_exists(#pk)")
+                    .when("#role <> :owner")
                     .value(":role", role.as_str())
                     .value(":owner", Role::Owner.as_str()),
                 |old| if old.is_some() { PeopleError::OwnerRoleFixed } else { PeopleError::UserNotFound },
@@ -303,12 +309,11 @@ impl Store {
             ("owner_username", Some(handed_over.owner_username.as_str().into())),
         ];
         let me = actor.clone();
-        self.transaction()
+        self.transaction("transfer")
             .guarded_by(
                 Write::set(Key::bucket(id), owner.into_iter().chain(plan_fields(&handed_over)))
-                    .when(format!("{LIVE} AND #owner_id = :me AND #version = :version_as_read"))
-                    .value(":version_as_read", version)
-                    .value(":me", actor.as_str()),
+                    .at_version(version)
+                    .owned_by(actor),
                 move |old| match live(old) {
                     Err(error) => error.into(),
                     Ok(None) => PeopleError::BucketNotFound,
@@ -326,10 +331,9 @@ impl Store {
             )
             .guarded(
                 Write::update(Key::member(id, actor), "SET #role = :admin")
-                    .when("#role = :owner")
-                    .value(":admin", Role::Admin.as_str())
-                    .value(":owner", Role::Owner.as_str()),
-                PeopleError::RoleTooLow(Right::Transfer),
+                    .when("attribute_exists(#pk)")
+                    .value(":admin", Role::Admin.as_str()),
+                StoreError::Row("an owner who is no member".to_owned()).into(),
             )
             .guarded(
                 Write::update(Key::user(&target.id), "ADD #buckets_owned :one")
@@ -368,7 +372,7 @@ impl Store {
             .value(":state", state.as_str());
         let entry = audit::entry(bucket, actor, Action::SetNotificationState, now).to(&target.id).write()?;
         let change = self
-            .transaction()
+            .transaction("set_notification_state")
             .guarded(check_live(bucket), PeopleError::BucketNotFound)
             .guarded(check_address(target), PeopleError::UserNotFound);
         let change = if *actor == target.id {
@@ -393,7 +397,7 @@ impl Store {
         options: &UserOptions,
         now: Timestamp,
     ) -> Result<(), PeopleError> {
-        self.transaction()
+        self.transaction("set_options")
             .guarded(check_live(bucket), PeopleError::BucketNotFound)
             .guarded(
                 Write::update(Key::member(bucket, member), "SET #options = :options")
@@ -417,7 +421,7 @@ impl Store {
         feedback: &Feedback,
         now: Timestamp,
     ) -> Result<(), PeopleError> {
-        self.transaction()
+        self.transaction("send_feedback")
             .guarded(check_live(bucket), PeopleError::BucketNotFound)
             .guarded(
                 Write::check(Key::member(bucket, member)).when("attribute_exists(#pk)"),

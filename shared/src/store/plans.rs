@@ -5,7 +5,7 @@ use super::{
     audit::{self, Action},
     buckets::live,
     keys::Key,
-    members::LIVE,
+    members::NOT_DELETED,
     transaction::{Value, Write},
 };
 use crate::domain::{Bucket, PlanName, Timestamp, Trial, UserId};
@@ -53,15 +53,15 @@ pub enum TrialError {
 /// `write`, only when the plan of `bucket`, the plan's end and the trial are as they were read.
 pub(super) fn plan_as_read(write: Write, bucket: &Bucket) -> Write {
     let trial_ends_at = bucket.trial.as_ref().map(|trial| trial.ends_at);
-    let write = write.and("#plan = :plan_as_read").value(":plan_as_read", bucket.plan.as_str());
+    let write = write.when("#plan = :plan_as_read").value(":plan_as_read", bucket.plan.as_str());
     [("plan_ends_at", bucket.plan_ends_at), ("trial_ends_at", trial_ends_at)].into_iter().fold(
         write,
         |write, (name, time)| match time {
             Some(time) => {
                 let value = format!(":{name}_as_read");
-                write.and(&format!("#{name} = {value}")).value(&value, time)
+                write.when(format!("#{name} = {value}")).value(&value, time)
             }
-            None => write.and(&format!("attribute_not_exists(#{name})")),
+            None => write.when(format!("attribute_not_exists(#{name})")),
         },
     )
 }
@@ -103,12 +103,9 @@ impl Store {
         let (id, version) = (bucket.id.clone(), bucket.version);
         let switched = bucket.on_plan(plan.clone(), None, now);
         let me = actor.clone();
-        self.transaction()
+        self.transaction("switch_plan")
             .guarded_by(
-                Write::set(Key::bucket(&id), plan_fields(&switched))
-                    .when(format!("{LIVE} AND #owner_id = :me AND #version = :version_as_read"))
-                    .value(":me", actor.as_str())
-                    .value(":version_as_read", version),
+                Write::set(Key::bucket(&id), plan_fields(&switched)).at_version(version).owned_by(actor),
                 move |old| match live(old) {
                     Err(error) => error.into(),
                     Ok(None) => PlanError::BucketNotFound,
@@ -139,22 +136,21 @@ impl Store {
     ) -> Result<(), TrialError> {
         let trial = Trial { plan: plan.clone(), ends_at: now.plus_days(days) };
         let me = actor.clone();
-        self.transaction()
+        self.transaction("claim_trial")
             .guarded_by(
                 Write::update(
                     Key::bucket(&bucket.id),
                     "SET #trial_plan = :trial_plan, #trial_ends_at = :trial_ends_at, #updated_at = :now \
                      ADD #version :one",
                 )
-                .when(format!(
-                    "{LIVE} AND #owner_id = :me AND attribute_not_exists(#trial_ends_at) AND \
-                     (#plan = :default OR #plan_ends_at <= :now)"
-                ))
+                .when(NOT_DELETED)
+                .owned_by(actor)
+                .when("attribute_not_exists(#trial_ends_at)")
+                .when("(#plan = :default OR #plan_ends_at <= :now)")
                 .value(":trial_plan", trial.plan.as_str())
                 .value(":trial_ends_at", trial.ends_at)
                 .value(":now", now)
                 .value(":one", 1)
-                .value(":me", actor.as_str())
                 .value(":default", PlanName::default().as_str()),
                 move |old| match live(old) {
                     Err(error) => error.into(),
@@ -166,7 +162,8 @@ impl Store {
             )
             .guarded_by(
                 Write::update(Key::user(actor), "SET #trial_used = :true")
-                    .when("attribute_exists(#pk) AND attribute_not_exists(#trial_used)")
+                    .when("attribute_exists(#pk)")
+                    .when("attribute_not_exists(#trial_used)")
                     .value(":true", true),
                 |old| match old {
                     Some(_) => TrialError::OwnerHadOne,

@@ -45,6 +45,8 @@ impl Table {
             client: Client::from_conf(config),
             table: "Table".to_owned(),
             plans: Arc::new(Plans::built_in().unwrap()),
+            #[cfg(debug_assertions)]
+            guards: None,
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
     buckets::{CHANGE_ATTEMPTS, before_attempt, live},
     items::{AgentAttemptsRow, AgentConnectionRow, AgentKeyRow, Item, ServerRow, from_item},
     keys::{Key, SERVER_PREFIX},
-    members::{LIVE, PeopleError, check_live, check_right, without_right},
+    members::{NOT_DELETED, PeopleError, check_right, without_right},
     plans::{is_on_same_plan, plan_as_read},
     transaction::{Refused, Write},
 };
@@ -111,11 +111,23 @@ impl From<StoreError> for ServerError {
 
 /// The guard that `bucket` lives and has the secret that the agent showed.
 fn check_secret(bucket: &Bucket) -> Write {
-    with_secret(check_live(&bucket.id), bucket)
+    with_secret(Write::check(Key::bucket(&bucket.id)).when(NOT_DELETED), bucket)
 }
 
 fn with_secret(write: Write, bucket: &Bucket) -> Write {
-    write.and("#secret_id = :secret_id").value(":secret_id", bucket.secret_id.as_str())
+    write.when("#secret_id = :secret_id").value(":secret_id", bucket.secret_id.as_str())
+}
+
+/// Deletes `server` of `bucket`, if nothing was heard of it since it was read.
+fn delete_as_read(bucket: &BucketId, server: &Server) -> Write {
+    let write = Write::delete(Key::server(bucket, &server.name))
+        .when("#last_seen = :last_seen")
+        .value(":last_seen", server.last_seen);
+    if server.connections.is_empty() {
+        return write.when("attribute_not_exists(#connections)");
+    }
+    let connections = server.connections.iter().cloned().collect::<BTreeSet<_>>();
+    write.when("#connections = :connections").value(":connections", &connections)
 }
 
 /// What a wrong pair of keys is remembered by: it tells nothing, and the same pair again is no new guess.
@@ -207,11 +219,11 @@ impl Store {
                 until,
                 ttl: until.as_seconds(),
             })
-            .when("attribute_not_exists(#pk) OR #until <= :now")
+            .when("(attribute_not_exists(#pk) OR #until <= :now)")
             .value(":now", now),
         };
         // Where another attempt came between, this one goes uncounted.
-        self.write_if(write).await.map(drop)
+        self.write_if("count_attempt", write).await.map(drop)
     }
 
     /// Links the server `name` to the bucket of `agent`, or notes what its agent reports. Tells whether it
@@ -263,12 +275,13 @@ impl Store {
             last_seen: now,
         };
         let place = Write::update(Key::bucket(&bucket.id), "ADD #servers_used :one")
-            .when(format!("{LIVE} AND #servers_used < :servers"))
+            .when(NOT_DELETED)
+            .when("#servers_used < :servers")
             .value(":one", 1)
             .value(":servers", servers);
         let place = with_secret(plan_as_read(place, bucket), bucket);
         let read = bucket.clone();
-        self.transaction()
+        self.transaction("link_server")
             .guarded(Write::put_new(&ServerRow::new(&bucket.id, &server)), AgentError::Changed)
             .guarded_by(place, move |old| match live(old) {
                 Err(error) => error.into(),
@@ -300,7 +313,7 @@ impl Store {
             ("last_seen", Some(now.into())),
         ];
         let write = Write::set(Key::server(&bucket.id, &server.name), fields);
-        self.transaction()
+        self.transaction("note_report")
             .guarded(check_secret(bucket), AgentError::Changed)
             .guarded(write.when("attribute_exists(#pk)"), AgentError::Changed)
             .commit()
@@ -332,7 +345,7 @@ impl Store {
             server: server.name.clone(),
             ttl: until.as_seconds(),
         };
-        self.transaction()
+        self.transaction("connect_server")
             .guarded(check_secret(bucket), AgentError::WrongKeys)
             .guarded(
                 write.when("attribute_exists(#pk)").value(":now", now).value(":ids", &ids),
@@ -363,7 +376,7 @@ impl Store {
         let Some(connection) = self.get(&key).await?.map(from_item::<AgentConnectionRow>).transpose()? else {
             return Ok(());
         };
-        let gone = || Write::delete(Key::agent_connection(id)).when("attribute_exists(#pk)");
+        let gone = || Write::delete(Key::agent_connection(id));
         let key = Key::server(&connection.bucket_id, &connection.server);
         let server = if oversized {
             Write::update(key, "SET #last_seen = :now, #oversized_at = :now")
@@ -373,8 +386,8 @@ impl Store {
         };
         let server = server.when("attribute_exists(#pk)").value(":now", now);
         let committed = self
-            .transaction()
-            .guarded(gone(), Refused::By(Guard::Connection))
+            .transaction("disconnect_server")
+            .guarded(gone().when("attribute_exists(#pk)"), Refused::By(Guard::Connection))
             .guarded(server, Refused::By(Guard::Server))
             .commit()
             .await;
@@ -383,7 +396,7 @@ impl Store {
             Err(Refused::By(Guard::Server)) => {}
             Err(Refused::Store(error)) => return Err(error),
         }
-        self.write_if(gone()).await.map(drop)
+        self.transaction("forget_connection").with(gone()).commit().await
     }
 
     /// Deletes the server `name` of `bucket` for `actor`, and frees its place. One whose agent is connected
@@ -408,23 +421,16 @@ impl Store {
                 return Err(ServerError::Connected);
             }
             let committed = self
-                .transaction()
+                .transaction("delete_server")
                 .guarded(
-                    Write::update(Key::bucket(bucket), "ADD #servers_used :less")
-                        .when(LIVE)
-                        .value(":less", -1),
+                    Write::update(Key::bucket(bucket), "ADD #servers_used :less").live().value(":less", -1),
                     ServerError::from(PeopleError::BucketNotFound),
                 )
                 .guarded_by(check_right(bucket, actor, right), move |old: Option<Item>| {
                     ServerError::People(without_right(right)(old))
                 })
-                .guarded(
-                    // Whoever connects or reports meanwhile is heard of.
-                    Write::delete(Key::server(bucket, name))
-                        .when("#last_seen = :last_seen")
-                        .value(":last_seen", server.last_seen),
-                    ServerError::People(PeopleError::Changed),
-                )
+                // Whoever connects or reports meanwhile is heard of, even within one millisecond.
+                .guarded(delete_as_read(bucket, &server), ServerError::People(PeopleError::Changed))
                 .with(audit::entry(bucket, actor, Action::DeleteServer, now).about(name).write()?)
                 .commit()
                 .await;
@@ -459,12 +465,9 @@ impl Store {
                 ("version", Some(rotated.version.into())),
             ];
             let committed = self
-                .transaction()
+                .transaction("rotate_secret")
                 .guarded_by(
-                    Write::set(Key::bucket(&id), fields)
-                        .when(format!("{LIVE} AND #owner_id = :me AND #version = :version_as_read"))
-                        .value(":me", actor.as_str())
-                        .value(":version_as_read", version),
+                    Write::set(Key::bucket(&id), fields).at_version(version).owned_by(actor),
                     move |old| match live(old) {
                         Err(error) => error.into(),
                         Ok(None) => PeopleError::BucketNotFound,

@@ -11,7 +11,7 @@ use super::{
     buckets::live,
     items::{BillingChangeRow, StripeEventRow, SubscriptionRow, from_item},
     keys::Key,
-    members::LIVE,
+    members::NOT_DELETED,
     plans::plan_fields,
     transaction::{Transaction, Write},
 };
@@ -219,9 +219,7 @@ impl Billing {
 /// The guard that the subscription's row is as it was read.
 fn as_read(write: Write, before: Option<&KeptSubscription>) -> Write {
     match before {
-        Some(KeptSubscription { version, .. }) => {
-            write.when("#version = :version_as_read").value(":version_as_read", *version)
-        }
+        Some(KeptSubscription { version, .. }) => write.at_version(*version),
         None => write.when("attribute_not_exists(#pk)"),
     }
 }
@@ -337,17 +335,14 @@ impl Store {
             lease_until: now.plus_seconds(LEASE_SECONDS),
         };
         let me = actor.clone();
-        self.transaction()
-            .guarded_by(
-                Write::check(Key::bucket(bucket))
-                    .when(format!("{LIVE} AND #owner_id = :me"))
-                    .value(":me", actor.as_str()),
-                move |old| match live(old) {
+        self.transaction("begin_change")
+            .guarded_by(Write::check(Key::bucket(bucket)).when(NOT_DELETED).owned_by(actor), move |old| {
+                match live(old) {
                     Err(error) => error.into(),
                     Ok(Some(bucket)) if bucket.owner_id != me => BillingError::NotOwner(right),
                     Ok(_) => BillingError::BucketNotFound,
-                },
-            )
+                }
+            })
             .guarded(Write::put_new(&row), BillingError::Busy)
             .commit()
             .await?;
@@ -373,7 +368,7 @@ impl Store {
         .value(":call_path", path.as_str())
         .value(":call_form", form.as_str())
         .value(":id", id);
-        self.transaction().guarded(write, BillingError::Changed).commit().await
+        self.transaction("note_call").guarded(write, BillingError::Changed).commit().await
     }
 
     /// Takes over the change `left`, which its author has left unfinished; nothing where somebody else has.
@@ -388,11 +383,12 @@ impl Store {
     ) -> Result<Option<BillingChange>, StoreError> {
         let lease_until = now.plus_seconds(LEASE_SECONDS);
         let write = Write::update(Key::billing_change(bucket), "SET #lease_until = :lease_until")
-            .when("#id = :id AND #lease_until = :lease_as_read")
+            .when("#id = :id")
+            .when("#lease_until = :lease_as_read")
             .value(":lease_until", lease_until)
             .value(":id", left.id.as_str())
             .value(":lease_as_read", left.lease_until);
-        let is_taken = self.write_if(write).await?;
+        let is_taken = self.write_if("lease_change", write).await?;
         Ok(is_taken.then(|| BillingChange { lease_until, ..left.clone() }))
     }
 
@@ -402,7 +398,7 @@ impl Store {
     /// The table failed.
     pub async fn drop_change(&self, bucket: &BucketId, id: &str) -> Result<(), StoreError> {
         // Where it is no longer there, somebody else has ended it.
-        self.write_if(end_of_change(bucket, ChangeEnd::Done(id))).await.map(drop)
+        self.write_if("drop_change", end_of_change(bucket, ChangeEnd::Done(id))).await.map(drop)
     }
 
     /// Leaves the change `id` unfinished, for who asks for it again: what has come of it is not known.
@@ -414,7 +410,7 @@ impl Store {
             .when("#id = :id")
             .value(":now", now)
             .value(":id", id);
-        self.write_if(write).await.map(drop)
+        self.write_if("leave_change", write).await.map(drop)
     }
 
     /// Keeps what Stripe says of a bucket's subscription: the bucket's plan follows it, the change that
@@ -431,20 +427,17 @@ impl Store {
             Some(actor) => audit::entry(&id, actor, Action::Upgrade, now),
             None => audit::entry_of_nobody(&id, Action::SyncSubscription, now),
         };
-        let mut transaction = self
-            .transaction()
-            .guarded_by(
-                Write::set(Key::bucket(&id), plan_fields(&paid))
-                    .when(format!("{LIVE} AND #version = :version_as_read"))
-                    .value(":version_as_read", version),
-                |old| match live(old) {
-                    Err(error) => error.into(),
-                    Ok(None) => BillingError::BucketNotFound,
-                    Ok(Some(_)) => BillingError::Changed,
-                },
-            )
-            .guarded(as_read(Write::put(&row), before), BillingError::Changed)
-            .with(entry.write()?);
+        let mut transaction =
+            self.transaction("keep_subscription")
+                .guarded_by(Write::set(Key::bucket(&id), plan_fields(&paid)).at_version(version), |old| {
+                    match live(old) {
+                        Err(error) => error.into(),
+                        Ok(None) => BillingError::BucketNotFound,
+                        Ok(Some(_)) => BillingError::Changed,
+                    }
+                })
+                .guarded(as_read(Write::put(&row), before), BillingError::Changed)
+                .with(entry.write()?);
         if let Some(change) = change {
             transaction = transaction.guarded(end_of_change(&id, change), BillingError::Changed);
         }
@@ -468,7 +461,7 @@ impl Store {
     /// # Errors
     /// The table failed.
     pub async fn note_event(&self, id: &str, now: Timestamp) -> Result<(), StoreError> {
-        self.write_if(event_write(id, now)).await.map(drop)
+        self.write_if("note_event", event_write(id, now)).await.map(drop)
     }
 
     /// Notes that `user` is the customer `customer` at Stripe, and no longer `before`. Where somebody else
@@ -486,9 +479,9 @@ impl Store {
             Write::update(Key::user(user), "SET #stripe_customer = :customer").value(":customer", customer);
         let write = match before {
             Some(before) => write.when("#stripe_customer = :before").value(":before", before),
-            None => write.when("attribute_exists(#pk) AND attribute_not_exists(#stripe_customer)"),
+            None => write.when("attribute_exists(#pk)").when("attribute_not_exists(#stripe_customer)"),
         };
-        if self.write_if(write).await? {
+        if self.write_if("set_customer", write).await? {
             return Ok(customer.to_owned());
         }
         let user = self.user(user).await?;

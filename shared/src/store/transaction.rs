@@ -4,6 +4,9 @@
 //! DynamoDB reports which guards failed by position. The first failed guard decides, so the order
 //! of the writes is the order of the refusals.
 
+#[cfg(debug_assertions)]
+mod guards;
+
 use std::{
     collections::{BTreeSet, HashMap},
     time::Duration,
@@ -23,9 +26,14 @@ use super::{
     Store, StoreError,
     items::{Item, Row, to_item},
     keys::Key,
+    members::NOT_DELETED,
     store_error,
     usage::{self, Kind},
 };
+use crate::domain::UserId;
+
+#[cfg(debug_assertions)]
+pub use guards::{Guard, Guards};
 
 /// How often a transaction that met another one, or was throttled in part, is sent in all. With the
 /// waits of [`jitter`] that is about a second.
@@ -66,7 +74,7 @@ pub(super) fn jitter(attempt: u32, first: Duration) -> Result<Duration, StoreErr
 #[derive(Debug)]
 pub(super) struct Write {
     kind: WriteKind,
-    condition: Option<String>,
+    conditions: Vec<String>,
     values: HashMap<String, AttributeValue>,
 }
 
@@ -80,7 +88,7 @@ enum WriteKind {
 
 impl Write {
     fn new(kind: WriteKind) -> Self {
-        Self { kind, condition: None, values: HashMap::new() }
+        Self { kind, conditions: Vec::new(), values: HashMap::new() }
     }
 
     /// Puts a row, whatever is there.
@@ -129,19 +137,27 @@ impl Write {
         Self::new(WriteKind::Check(key))
     }
 
-    /// Only when `condition` holds.
+    /// Only when `condition` holds, beside those that were given before: each call is one guard. One that
+    /// says `OR` is in parentheses.
     pub(super) fn when(mut self, condition: impl Into<String>) -> Self {
-        self.condition = Some(condition.into());
+        self.conditions.push(condition.into());
         self
     }
 
-    /// Only when `condition` holds too.
-    pub(super) fn and(mut self, condition: &str) -> Self {
-        self.condition = Some(match self.condition {
-            Some(present) => format!("{present} AND {condition}"),
-            None => condition.to_owned(),
-        });
-        self
+    /// Only when the row, a bucket's, is there and the bucket was not deleted.
+    pub(super) fn live(self) -> Self {
+        self.when("attribute_exists(#pk)").when(NOT_DELETED)
+    }
+
+    /// Only when the bucket of the row is `me`'s.
+    pub(super) fn owned_by(self, me: &UserId) -> Self {
+        self.when("#owner_id = :me").value(":me", me.as_str())
+    }
+
+    /// Only when the row still has the `version` that was read. Every change of what a bucket's row says
+    /// but its counts makes another one, its deletion included.
+    pub(super) fn at_version(self, version: u32) -> Self {
+        self.when("#version = :version_as_read").value(":version_as_read", version)
     }
 
     /// What `name` (with its colon) stands for.
@@ -152,7 +168,8 @@ impl Write {
     }
 
     fn into_item(self, table: &str) -> Result<TransactWriteItem, StoreError> {
-        let Self { kind, condition, values } = self;
+        let Self { kind, conditions, values } = self;
+        let condition = (!conditions.is_empty()).then(|| conditions.join(" AND "));
         let update = match &kind {
             WriteKind::Update(_, expression) => expression.as_str(),
             WriteKind::Put(_) | WriteKind::Delete(_) | WriteKind::Check(_) => "",
@@ -280,19 +297,21 @@ impl<R> From<StoreError> for Refused<R> {
 /// A change that is being put together.
 pub(super) struct Transaction<'s, E> {
     store: &'s Store,
+    change: &'static str,
     writes: Vec<(Write, Refusal<E>)>,
 }
 
 impl Store {
-    /// Begins a change.
-    pub(super) fn transaction<E: From<StoreError>>(&self) -> Transaction<'_, E> {
-        Transaction { store: self, writes: Vec::new() }
+    /// Begins the change that is called `change` in logs and in `docs/guards.md`.
+    pub(super) fn transaction<E: From<StoreError>>(&self, change: &'static str) -> Transaction<'_, E> {
+        Transaction { store: self, change, writes: Vec::new() }
     }
 
-    /// Commits `write` alone. Tells whether it was done: false where its guard failed.
-    pub(super) async fn write_if(&self, write: Write) -> Result<bool, StoreError> {
+    /// Commits `write` alone, as [`Store::transaction`]. Tells whether it was done: false where its guard
+    /// failed.
+    pub(super) async fn write_if(&self, change: &'static str, write: Write) -> Result<bool, StoreError> {
         struct Guard;
-        match self.transaction().guarded(write, Refused::By(Guard)).commit().await {
+        match self.transaction(change).guarded(write, Refused::By(Guard)).commit().await {
             Ok(()) => Ok(true),
             Err(Refused::By(Guard)) => Ok(false),
             Err(Refused::Store(error)) => Err(error),
@@ -330,8 +349,13 @@ impl<E: From<StoreError>> Transaction<'_, E> {
     /// The refusal of the first write whose guard failed, or a [`StoreError`]. After
     /// [`StoreError::Unavailable`] for a lost answer the change may have happened.
     pub(super) async fn commit(self) -> Result<(), E> {
-        let Self { store, writes } = self;
+        let Self { store, change, writes } = self;
         let (writes, refusals): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
+        #[cfg(debug_assertions)]
+        let writes = match &store.guards {
+            Some(guards) => guards.left_in(change, writes),
+            None => writes,
+        };
         let items =
             writes.into_iter().map(|write| write.into_item(&store.table)).collect::<Result<Vec<_>, _>>()?;
         // The same token on every try, the SDK's included: one whose answer was lost does not act
@@ -365,10 +389,10 @@ impl<E: From<StoreError>> Transaction<'_, E> {
             };
             let reasons = cancelled.cancellation_reasons();
             if let Some(position) = reasons.iter().position(is_failed_guard) {
-                return Err(refusal(refusals, reasons, position));
+                return Err(refusal(change, refusals, reasons, position));
             }
             let codes: Vec<_> = reasons.iter().filter_map(CancellationReason::code).collect();
-            let described = format!("the transaction was cancelled: {}", codes.join(", "));
+            let described = format!("`{change}` was cancelled: {}", codes.join(", "));
             if !codes.into_iter().any(is_transient) {
                 return Err(StoreError::Refused(described).into());
             }
@@ -385,8 +409,9 @@ fn is_failed_guard(reason: &CancellationReason) -> bool {
     reason.code() == Some("ConditionalCheckFailed")
 }
 
-/// What the guard at `position` means.
+/// What the guard at `position` of `change` means.
 fn refusal<E: From<StoreError>>(
+    change: &'static str,
     refusals: Vec<Refusal<E>>,
     reasons: &[CancellationReason],
     position: usize,
@@ -396,7 +421,7 @@ fn refusal<E: From<StoreError>>(
         Some(Refusal::Is(refusal)) => refusal,
         Some(Refusal::ToldBy(tell)) => tell(old),
         Some(Refusal::Impossible) | None => {
-            StoreError::Refused(format!("write {position} of a transaction failed a guard that it has not"))
+            StoreError::Refused(format!("write {position} of `{change}` failed a guard that it has not"))
                 .into()
         }
     }
@@ -449,7 +474,7 @@ mod tests {
     async fn change(table: &Table) -> Result<(), Refused> {
         table
             .store()
-            .transaction()
+            .transaction("change")
             .guarded(Write::delete(key("a")).when("#role = :role").value(":role", "owner"), Refused::First)
             .guarded(Write::delete(key("b")).when("attribute_exists(#pk)"), Refused::Second)
             .guarded_by(

@@ -3,6 +3,7 @@
 use super::{
     Store, StoreError,
     audit::{self, Action},
+    buckets::{CHANGE_ATTEMPTS, before_attempt},
     items::{EmailClaimRow, UserRow, from_item},
     keys::Key,
     transaction::{Refused, Write},
@@ -59,7 +60,7 @@ impl Store {
         };
         let claim = EmailClaimRow { email: email.clone(), user_id: id.clone() };
         let committed = self
-            .transaction()
+            .transaction("register")
             .guarded(Write::put_new(&UserRow::from(&user)), Refused::By(Guard::Registered))
             .guarded(Write::put_new(&claim), Refused::By(Guard::EmailTaken))
             .commit()
@@ -74,16 +75,39 @@ impl Store {
     }
 
     /// Moves `user` to the verified address `email`, which a token issued at `email_from` names, with the
-    /// claim; the former address is free then. Memberships follow with [`Store::settle`].
+    /// claim; the former address is free then. Memberships follow with [`Store::settle`]. Gives the user as
+    /// they are then: the address of a later token stays.
     ///
     /// # Errors
     /// The address is another user's, or the table failed.
     pub async fn change_address(
         &self,
-        user: &User,
+        mut user: User,
         email: &Email,
         email_from: u32,
     ) -> Result<User, RegisterError> {
+        for attempt in 0..CHANGE_ATTEMPTS {
+            before_attempt(attempt).await?;
+            if *email == user.email || email_from <= user.email_from {
+                return Ok(user);
+            }
+            if let Some(moved) = self.move_to_address(&user, email, email_from).await? {
+                return Ok(moved);
+            }
+            // Another request of the same person was first.
+            let id = user.id;
+            user = self.user(&id).await?.ok_or_else(|| StoreError::Row(format!("user {} is gone", id.as_str())))?;
+        }
+        Err(StoreError::Unavailable("the address kept changing".to_owned()).into())
+    }
+
+    /// `user` at `email`; nothing where they are no longer where they were read.
+    async fn move_to_address(
+        &self,
+        user: &User,
+        email: &Email,
+        email_from: u32,
+    ) -> Result<Option<User>, RegisterError> {
         enum Guard {
             Moved,
             EmailTaken,
@@ -91,15 +115,14 @@ impl Store {
         let moved = User { email: email.clone(), email_from, unfinished: true, ..user.clone() };
         let claim = EmailClaimRow { email: email.clone(), user_id: user.id.clone() };
         let committed = self
-            .transaction()
+            .transaction("change_address")
             .guarded(
                 Write::update(
                     Key::user(&user.id),
                     "SET #email = :new, #email_from = :from, #unfinished = :true",
                 )
-                .when("#email = :old AND #email_from < :from")
+                .when("#email_from < :from")
                 .value(":from", email_from)
-                .value(":old", user.email.as_str())
                 .value(":new", email.as_str())
                 .value(":true", true),
                 Refused::By(Guard::Moved),
@@ -114,11 +137,10 @@ impl Store {
             .commit()
             .await;
         match committed {
-            Ok(()) => Ok(moved),
+            Ok(()) => Ok(Some(moved)),
             Err(Refused::By(Guard::EmailTaken)) => Err(RegisterError::EmailTaken),
+            Err(Refused::By(Guard::Moved)) => Ok(None),
             Err(Refused::Store(error)) => Err(error.into()),
-            // Another request of the same person was first.
-            Err(Refused::By(Guard::Moved)) => Ok(self.user(&user.id).await?.unwrap_or(moved)),
         }
     }
 
@@ -131,10 +153,11 @@ impl Store {
                 continue;
             }
             let committed = self
-                .transaction()
+                .transaction("sync_membership")
                 .guarded(
                     Write::update(Key::member(&bucket.id, &user.id), "SET #email = :email")
-                        .when("attribute_exists(#pk)")
+                        .when("#email = :former")
+                        .value(":former", member.email.as_str())
                         .value(":email", user.email.as_str()),
                     Refused::By(Elsewhere),
                 )
@@ -148,7 +171,7 @@ impl Store {
                 .commit()
                 .await;
             match committed {
-                // Not a member any more, or moved once more: whoever moved it follows up.
+                // Not a member any more, or moved once more, or followed up by another request already.
                 Ok(()) | Err(Refused::By(Elsewhere)) => {}
                 Err(Refused::Store(error)) => return Err(error),
             }
@@ -160,13 +183,11 @@ impl Store {
     pub(super) async fn clear_mark(&self, user: &User) -> Result<(), StoreError> {
         struct MovedOn;
         let committed = self
-            .transaction()
+            .transaction("clear_mark")
             .guarded(
-                // The address may be left and come back to meanwhile; the token that it is from is another
-                // then.
+                // No token moves an address twice: this tells the very claim that was settled.
                 Write::update(Key::user(&user.id), "REMOVE #unfinished")
-                    .when("#email = :email AND #email_from = :from")
-                    .value(":email", user.email.as_str())
+                    .when("#email_from = :from")
                     .value(":from", user.email_from),
                 Refused::By(MovedOn),
             )
