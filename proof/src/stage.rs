@@ -1,0 +1,234 @@
+//! A stage: a scene that was set once, and that is there again for every run.
+
+use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
+
+use crate::{
+    engine::{Engine, Item},
+    explain::{Deeds, is_explained},
+    histories::differences,
+    model::{Command, State},
+    schedule::{self, Actors, Outcomes, Setting, Waiting},
+    world::{Manner, Names, World},
+};
+
+/// Why a run is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The run could not take place.
+    #[error("the run could not take place: {0}")]
+    Broken(String),
+    /// What came of it is wrong.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+/// How far an exploration went.
+#[derive(Clone, Copy, Debug)]
+pub struct Explored {
+    /// The orders that were run.
+    pub orders: u32,
+    /// Whether these are all.
+    pub all: bool,
+}
+
+/// A scene that is set.
+#[derive(Debug)]
+pub struct Stage {
+    /// What is so.
+    pub state: State,
+    /// The real thing.
+    pub world: Arc<World>,
+    rows: Vec<Item>,
+    names: Names,
+}
+
+fn broken(error: impl std::fmt::Display) -> Failure {
+    Failure::Broken(error.to_string())
+}
+
+impl Stage {
+    /// Sets the scene by `commands`.
+    ///
+    /// # Errors
+    /// What comes of one of them is not what the model says.
+    pub async fn set(engine: &Engine, state: State, commands: &[Command]) -> Result<Self, Failure> {
+        let mut state = state;
+        let world =
+            Arc::new(World::new(engine.clone(), state.plans.clone()).await.map_err(broken)?);
+        let store = world.store();
+        for command in commands {
+            let now = state.now;
+            let expected = state.run(command);
+            let outcome = world.perform(&store, command, now, Manner::Careful).await.map_err(broken)?;
+            if outcome != expected {
+                return Err(Failure::Broken(format!(
+                    "while the scene was set, {command}: the store says {outcome:?}, the model {expected:?}"
+                )));
+            }
+        }
+        let found = world.state(state.now).await.map_err(broken)?.map_err(Failure::Broken)?;
+        if found != state {
+            return Err(Failure::Broken(format!("the scene is not set:\n{}", differences(&state, &found))));
+        }
+        let rows = engine.rows().await.map_err(broken)?;
+        let names = world.names().clone();
+        Ok(Self { state, world, rows, names })
+    }
+
+    /// The rows that the scene begins with.
+    #[must_use]
+    pub fn rows(&self) -> &[Item] {
+        &self.rows
+    }
+
+    /// Puts everything back.
+    ///
+    /// # Errors
+    /// The engine fails.
+    pub async fn reset(&self) -> Result<(), Failure> {
+        self.world.engine().reset(&self.rows).await.map_err(broken)?;
+        *self.world.names() = self.names.clone();
+        Ok(())
+    }
+
+    /// Runs `actors` once, in turns that `choose` tells, and checks what came of it, if it came to an end.
+    ///
+    /// # Errors
+    /// An invariant is broken, or no order of the commands explains what came of them.
+    pub async fn run(
+        &self,
+        setting: &Setting,
+        actors: &Actors,
+        choose: impl FnMut(&[Waiting]) -> Option<usize>,
+    ) -> Result<(), Failure> {
+        self.reset().await?;
+        match schedule::run(&self.world, setting, actors, choose).await {
+            Some(outcomes) => self.check(actors, &outcomes).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Checks what came of `actors`: every invariant holds, and some order of their commands explains it.
+    ///
+    /// # Errors
+    /// It is not so.
+    pub async fn check(&self, actors: &Actors, outcomes: &Outcomes) -> Result<(), Failure> {
+        let mut told = String::new();
+        let mut deeds: Vec<Deeds> = Vec::new();
+        for (commands, outcomes) in actors.iter().zip(&outcomes.of_actors) {
+            let mut done = Vec::new();
+            for (command, outcome) in commands.iter().zip(outcomes) {
+                match outcome {
+                    Ok(outcome) => {
+                        let _ = writeln!(told, "  {command}: {outcome:?}");
+                        done.push((command.clone(), Some(outcome.clone())));
+                    }
+                    Err(error) => return Err(Failure::Wrong(format!("{command}: {error}"))),
+                }
+            }
+            deeds.push(done);
+        }
+        let after = self.world.state(self.state.now).await.map_err(broken)?;
+        let after = after.map_err(|broken| Failure::Wrong(format!("{broken}, after\n{told}")))?;
+        if is_explained(&self.state, &deeds, &outcomes.commits, &after) {
+            return Ok(());
+        }
+        let why = differences(&self.state, &after);
+        Err(Failure::Wrong(format!("the model does not explain\n{told}with which the table changed:\n{why}")))
+    }
+
+    /// Runs `actors` in every order of their calls that may make a difference, but in no more than `bound`.
+    ///
+    /// # Errors
+    /// The first order that goes wrong.
+    pub async fn explore(
+        &self,
+        setting: &Setting,
+        actors: &Actors,
+        bound: u32,
+    ) -> Result<Explored, Failure> {
+        let mut orders = 0;
+        let mut path = Path::default();
+        loop {
+            path.position = 0;
+            let outcome = self.run(setting, actors, |waiting| path.choose(waiting)).await;
+            if path.position == path.turns.len() {
+                orders += 1;
+            }
+            if let Err(Failure::Wrong(why)) = outcome {
+                return Err(Failure::Wrong(format!("with the turns {}: {why}", path.told())));
+            }
+            outcome?;
+            if !path.go_on() {
+                return Ok(Explored { orders, all: true });
+            }
+            if orders == bound {
+                return Ok(Explored { orders, all: false });
+            }
+        }
+    }
+}
+
+/// A way through the orders of calls. Two calls that commute are not both tried first: whoever was tried at a
+/// place *sleeps* on the ways from there, until a call comes that does not commute with theirs
+/// (P. Godefroid, "Partial-Order Methods for the Verification of Concurrent Systems", 1996, sleep sets).
+#[derive(Debug, Default)]
+struct Path {
+    turns: Vec<Turn>,
+    position: usize,
+}
+
+#[derive(Debug)]
+struct Turn {
+    actor: usize,
+    waiting: Vec<Waiting>,
+    /// Those of whom it is known that nothing new comes of their turn here.
+    asleep: BTreeSet<usize>,
+}
+
+impl Path {
+    /// Whose turn it is; nobody's, where nothing new can come of anybody's.
+    fn choose(&mut self, waiting: &[Waiting]) -> Option<usize> {
+        if self.position == self.turns.len() {
+            let asleep = match self.turns.last() {
+                Some(last) => last.asleep_after(),
+                None => BTreeSet::new(),
+            };
+            let actor = waiting.iter().map(|waiting| waiting.actor).find(|actor| !asleep.contains(actor))?;
+            self.turns.push(Turn { actor, waiting: waiting.to_vec(), asleep });
+        }
+        let actor = self.turns.get(self.position)?.actor;
+        self.position += 1;
+        waiting.iter().position(|waiting| waiting.actor == actor)
+    }
+
+    /// Turns to the next way; tells whether there is one.
+    fn go_on(&mut self) -> bool {
+        while let Some(turn) = self.turns.last_mut() {
+            turn.asleep.insert(turn.actor);
+            let awake = |waiting: &&Waiting| !turn.asleep.contains(&waiting.actor);
+            if let Some(Waiting { actor, .. }) = turn.waiting.iter().find(awake) {
+                turn.actor = *actor;
+                return true;
+            }
+            self.turns.pop();
+        }
+        false
+    }
+
+    fn told(&self) -> String {
+        let actors: Vec<_> = self.turns.iter().map(|turn| (turn.actor + 1).to_string()).collect();
+        actors.join(" ")
+    }
+}
+
+impl Turn {
+    fn asleep_after(&self) -> BTreeSet<usize> {
+        let call = |actor: usize| self.waiting.iter().find(|waiting| waiting.actor == actor);
+        let Some(taken) = call(self.actor) else { return BTreeSet::new() };
+        let commutes = |actor: &&usize| {
+            call(**actor).is_some_and(|waiting| waiting.call.commutes_with(&taken.call))
+        };
+        self.asleep.iter().filter(commutes).copied().collect()
+    }
+}
