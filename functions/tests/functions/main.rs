@@ -46,6 +46,7 @@ mod set_notification_state;
 mod set_user_role;
 mod sight;
 mod stripe;
+mod tokens;
 mod transfer_ownership;
 mod update;
 mod update_user_options;
