@@ -110,13 +110,13 @@ impl Api {
         method: &str,
         path: &str,
         headers: &[(&str, &str)],
-        body: &str,
+        body: impl AsRef<[u8]>,
     ) -> Answer {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.stack.origin()));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        local::client::send(request.body(body.to_owned()).unwrap()).await.unwrap().into()
+        local::client::send(request.body(body.as_ref().to_vec()).unwrap()).await.unwrap().into()
     }
 
     pub(crate) fn aws(&self) -> SdkConfig {

@@ -10,6 +10,7 @@
 
 mod api;
 mod billing_guards;
+mod bodies;
 mod claim_trial;
 mod contract;
 mod create;
@@ -17,6 +18,7 @@ mod current_role;
 mod destroy;
 mod documented;
 mod every_route;
+mod fields;
 mod get_subscription;
 mod guards;
 mod invariants;
@@ -46,6 +48,7 @@ mod set_notification_state;
 mod set_user_role;
 mod sight;
 mod stripe;
+mod tenants;
 mod tokens;
 mod transfer_ownership;
 mod update;
