@@ -239,6 +239,13 @@ impl Sockets {
     }
 }
 
+/// What a client that asks for a WebSocket with `request` is answered, and its headers as `$connect` is told them.
+/// None if it does not ask as it must.
+pub(crate) async fn handshake_without_stack(request: &Parts) -> Option<(Response, Vec<(String, String)>)> {
+    let key = handshake::key(request).ok()?;
+    Some((handshake::accept(&key, None), handshake::headers_as_sent(request).await))
+}
+
 impl Shared {
     /// A connection from the request to the end.
     async fn live(
