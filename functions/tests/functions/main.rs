@@ -24,6 +24,7 @@ mod guards;
 mod invariants;
 mod invite_user;
 mod is_logged;
+mod lines;
 mod logs;
 mod matrix;
 mod meanwhile;
