@@ -41,8 +41,11 @@ fn report(data: &Map<String, Value>) {
     assert!(*cpus != Some(0) && *memory != Some(0), "{report:?}");
     // What is not read does not matter.
     let read = ["HOSTNAME", "PM2_VERSION", "CPUS", "MEMORY"];
-    let data: Map<_, _> =
-        data.iter().filter(|(name, _)| read.contains(&name.as_str())).map(|(n, v)| (n.clone(), v.clone())).collect();
+    let data: Map<_, _> = data
+        .iter()
+        .filter(|(name, _)| read.contains(&name.as_str()))
+        .map(|(n, v)| (n.clone(), v.clone()))
+        .collect();
     assert_eq!(Report::of_agent(&data), report);
 }
 
@@ -57,7 +60,9 @@ fuzz_target!(|input: &[u8]| {
         }
     } else if let Some(request) = fuzz::request(input) {
         let sent = request.headers().clone();
-        let Some((proof, told)) = RUNTIME.block_on(local::fuzzing::handshake(request.map(|_| ()))) else { return };
+        let Some((proof, told)) = RUNTIME.block_on(local::fuzzing::handshake(request.map(|_| ()))) else {
+            return;
+        };
         // SHA-1 in base64.
         assert!(proof.len() == 28 && proof.ends_with('='), "{proof}");
         // Each header is told once, with the value that was sent.

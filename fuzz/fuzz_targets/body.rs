@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::{
     domain::{
-        AppUrl, BucketName, Comment, Configuration, Email, Feedback, GrantableRole, NotificationState, PlanName, Role,
-        ServerName, UserOptions,
+        AppUrl, BucketName, Comment, Configuration, Email, Feedback, GrantableRole, NotificationState,
+        PlanName, Role, ServerName, UserOptions,
     },
     http::{Problem, Request},
 };
@@ -62,7 +62,9 @@ fn written_again(taken: Everything) -> String {
         stripe_token,
     } = taken;
     if let Some(name) = name.as_ref().map(BucketName::as_str) {
-        assert!((1..=100).contains(&length(name)) && !name.trim().is_empty() && !name.contains(char::is_control));
+        assert!(
+            (1..=100).contains(&length(name)) && !name.trim().is_empty() && !name.contains(char::is_control)
+        );
     }
     assert!(comment.as_ref().is_none_or(|comment| length(comment.as_str()) <= 1_000));
     if let Some(url) = app_url.as_ref().map(AppUrl::as_str).filter(|url| !url.is_empty()) {

@@ -33,9 +33,14 @@ fuzz_target!(|text: &str| {
     for function in &template.functions {
         for route in &function.routes {
             let Route::Path { method, path } = route else { continue };
-            let request = http::Request::builder().method(method.as_str()).uri(format!("http://localhost{path}"));
+            let request =
+                http::Request::builder().method(method.as_str()).uri(format!("http://localhost{path}"));
             let Ok(request) = request.header("host", "localhost").body(Vec::new()) else { continue };
-            if method != "ANY" && request.uri().path() == path && !path.contains(['{', '%']) && path.len() < 1_000 {
+            if method != "ANY"
+                && request.uri().path() == path
+                && !path.contains(['{', '%'])
+                && path.len() < 1_000
+            {
                 assert!(fuzzing::event(&template, request).is_some(), "{method} {path}");
             }
         }

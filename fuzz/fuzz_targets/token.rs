@@ -75,9 +75,11 @@ fn assert_acceptable(header: &str, claims: &str, user: &UserId) {
     }
     assert_eq!(claims["iss"], ISSUER);
     let audience = if claims["aud"].is_null() { &claims["client_id"] } else { &claims["aud"] };
-    let is_meant = audience == AUDIENCE || audience.as_array().is_some_and(|all| all.contains(&AUDIENCE.into()));
+    let is_meant =
+        audience == AUDIENCE || audience.as_array().is_some_and(|all| all.contains(&AUDIENCE.into()));
     assert!(is_meant, "{claims}");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_secs_f64();
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_secs_f64();
     assert!(claims["exp"].as_f64().expect("exp") > now - 62.0, "{claims}");
     assert!(claims["nbf"].as_f64().is_none_or(|nbf| nbf < now + 62.0), "{claims}");
     let subject = claims["sub"].as_str().expect("sub");
@@ -87,7 +89,9 @@ fn assert_acceptable(header: &str, claims: &str, user: &UserId) {
 
 /// Whether the object `json` has a member of this name twice, as far as that is plain to see.
 fn has_twice(json: &str, name: &str) -> bool {
-    json.matches(&format!("\"{name}\"")).count() > 1 && !json.contains('\\') && json.matches(['{', '[']).count() == 1
+    json.matches(&format!("\"{name}\"")).count() > 1
+        && !json.contains('\\')
+        && json.matches(['{', '[']).count() == 1
 }
 
 fuzz_target!(|text: &str| {
@@ -114,7 +118,9 @@ fuzz_target!(|text: &str| {
                 assert!(!has_twice(claims, name) || claims.contains(&format!(":\"{name}\"")), "{claims}");
             }
         }
-        Err(AuthError::Token(TokenError::Signature | TokenError::Revoked)) => panic!("{outcome:?} for {text:?}"),
+        Err(AuthError::Token(TokenError::Signature | TokenError::Revoked)) => {
+            panic!("{outcome:?} for {text:?}")
+        }
         Err(AuthError::Token(_)) => {}
         Err(error) => panic!("{error} for {text:?}"),
     }
