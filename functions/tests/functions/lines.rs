@@ -7,6 +7,7 @@ use std::{
     thread,
 };
 
+use local::LogSink;
 use serde_json::Value;
 
 /// What was secret in any test of this run: random, so that none is another's by chance.
@@ -46,7 +47,7 @@ impl Lines {
     }
 
     /// What takes the lines.
-    pub(crate) fn sink(&self) -> Arc<dyn Fn(&str, &str) + Send + Sync> {
+    pub(crate) fn sink(&self) -> LogSink {
         let (lines, test) = (Arc::downgrade(&self.lines), self.test.clone());
         Arc::new(move |function, line| {
             if let Some(lines) = lines.upgrade() {

@@ -284,12 +284,12 @@ mod tests {
             app_url: Some(serde_json::from_value(text("https://example.com")).unwrap()),
             configuration: Some(serde_json::from_str(r#"{"a":1}"#).unwrap()),
         };
-        let changed = before.clone().changed(changes.clone(), now);
+        let told = before.clone().changed(changes.clone(), now);
         let BucketChanges { name, comment, app_url, configuration } = changes;
         let (name, comment, app_url) = (name.unwrap(), comment.unwrap(), app_url.unwrap());
-        assert_eq!(changed, Bucket { name, comment, app_url, configuration, ..next() });
-        let again = changed.clone().changed(BucketChanges::default(), now);
-        assert_eq!(again, Bucket { version: 5, ..changed });
+        assert_eq!(told, Bucket { name, comment, app_url, configuration, ..next() });
+        let again = told.clone().changed(BucketChanges::default(), now);
+        assert_eq!(again, Bucket { version: 5, ..told });
     }
 
     #[test]
