@@ -1,5 +1,6 @@
 //! What agents send: the event of a connection (an input that begins with `{"`), what they report of their server
-//! (`{` and a blank), or the handshake in HTTP's own words.
+//! (`{` and a blank), the frames of a connection (a byte that is no visible ASCII), or else the handshake in HTTP's
+//! own words.
 
 #![no_main]
 
@@ -49,7 +50,46 @@ fn report(data: &Map<String, Value>) {
     assert_eq!(Report::of_agent(&data), report);
 }
 
+/// The frames in `sent`, which a server has sent: the first byte of each, and what it carries.
+fn frames(mut sent: &[u8]) -> Vec<(u8, &[u8])> {
+    let mut frames = Vec::new();
+    while let [first, length, rest @ ..] = sent {
+        // A server does not mask, and has nothing to say that is longer.
+        assert!(*length < 126, "{sent:?}");
+        let (payload, after) = rest.split_at(usize::from(*length));
+        frames.push((*first, payload));
+        sent = after;
+    }
+    assert!(sent.is_empty(), "half a frame: {sent:?}");
+    frames
+}
+
+fn connection(sent: &[u8]) {
+    let (code, reason, received) = RUNTIME.block_on(local::fuzzing::connection(sent));
+    let frames = frames(&received);
+    let (pongs, close) = match frames.split_last() {
+        Some((last, before)) if last.0 == 0x88 => (before, Some(last.1)),
+        _ => (&frames[..], None),
+    };
+    // Messages are swallowed.
+    assert!(pongs.iter().all(|(first, _)| *first == 0x8a), "{frames:?}");
+    match code {
+        // What the gateway has against the client it tells it.
+        1002 | 1003 | 1007 | 1009 if close.is_some_and(|close| close.starts_with(&code.to_be_bytes())) => {}
+        // The client has closed, with a code that a client may give.
+        1005 => assert!(close.is_some(), "{frames:?}"),
+        1000..=1003 | 1007..=1014 | 3000..=4999 => assert!(close.is_some(), "{code} {reason:?} {frames:?}"),
+        // It is just gone.
+        1006 => assert!(close.is_none(), "{frames:?}"),
+        _ => panic!("{code}: {reason:?}"),
+    }
+}
+
 fuzz_target!(|input: &[u8]| {
+    if input.first().is_some_and(|first| !first.is_ascii_graphic()) {
+        connection(input);
+        return;
+    }
     if input.starts_with(b"{ ") {
         if let Ok(data) = serde_json::from_slice::<Map<String, Value>>(input) {
             report(&data);

@@ -22,3 +22,9 @@ pub async fn handshake(request: Request<()>) -> Option<(String, Vec<(String, Str
     let proof = response.headers().get("sec-websocket-accept")?.to_str().ok()?;
     Some((proof.to_owned(), headers))
 }
+
+/// What becomes of a connection of a WebSocket API on which the client sends `sent` and nothing more: the code and
+/// the reason of its end, and what the client receives.
+pub async fn connection(sent: &[u8]) -> (u16, String, Vec<u8>) {
+    gateway::connection_without_stack(sent).await
+}

@@ -26,7 +26,7 @@ use self::event::{Arrival, Event};
 pub(crate) use self::routes::Pattern;
 use self::routes::Routes;
 pub use self::websocket::WebSocketLimits;
-pub(crate) use self::websocket::{Sockets, handshake_without_stack};
+pub(crate) use self::websocket::{Sockets, connection_without_stack, handshake_without_stack};
 use crate::http::{self, Peer, Unreadable};
 use crate::ids;
 use crate::lambda::{InvokeError, Lambda};
