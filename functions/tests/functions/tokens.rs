@@ -1,9 +1,12 @@
 //! Tokens that are not what they should be, each of which one deployment or another has taken: the attacks of
 //! RFC 8725, and what parsers are known to let pass. All but a few are signed with the very key of the provider.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 use aws_lc_rs::{
@@ -590,17 +593,21 @@ async fn after_a_rotation_the_new_key_counts_and_the_old_one_does_not_and_junk_a
     assert_eq!(provider.asked.load(Ordering::Relaxed), 0, "a configured set is not fetched");
 
     *provider.key.lock().unwrap() = 2;
+    let start = Instant::now();
     // The first token of the new key has the set fetched.
     comes(provider.token(2, "2")).await.ok();
     comes(provider.token(1, "1")).await.is_problem(401, INVALID);
     comes(provider.token(1, "2")).await.is_problem(401, INVALID);
-    assert_eq!(provider.asked.load(Ordering::Relaxed), 1);
+    // Once a minute at most, however slow the machine is.
+    let is_bounded = || {
+        provider.asked.load(Ordering::Relaxed) <= 1 + usize::try_from(start.elapsed().as_secs() / 60).unwrap()
+    };
+    assert!(is_bounded());
 
-    // Well below a minute's worth.
     for number in 0..30 {
         comes(provider.token(9, &format!("junk-{number}"))).await.is_problem(401, INVALID);
     }
     comes(provider.token(2, "2")).await.ok();
-    assert_eq!(provider.asked.load(Ordering::Relaxed), 1);
+    assert!(is_bounded());
     assert_eq!(api.stack.instances_started("is_logged"), 1);
 }
