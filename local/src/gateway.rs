@@ -14,17 +14,19 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::{Extension, Router};
+use bytes::Bytes;
 use serde_json::json;
 use time::OffsetDateTime;
 
 use self::event::{Arrival, Event};
 pub(crate) use self::routes::Pattern;
 use self::routes::Routes;
-pub(crate) use self::websocket::Sockets;
 pub use self::websocket::WebSocketLimits;
+pub(crate) use self::websocket::{Sockets, connection_without_stack, handshake_without_stack};
 use crate::http::{self, Peer, Unreadable};
 use crate::ids;
 use crate::lambda::{InvokeError, Lambda};
@@ -116,23 +118,10 @@ impl Gateway {
             }
             Err(Unreadable::Broken) => return message(StatusCode::BAD_REQUEST, "Bad Request"),
         };
-        let Some(route) = self.routes.find(request.method.as_str(), request.uri.path()) else {
-            return message(StatusCode::NOT_FOUND, "Not Found");
-        };
-
-        let arrival = Arrival {
-            route: &route,
-            request_id,
-            authority: &authority,
-            peer,
-            port: self.address.port(),
-            time: OffsetDateTime::now_utc(),
-        };
-        let Ok(event) = serde_json::to_vec(&Event::new(request, &body, &arrival)) else {
-            // Maps with text as keys always serialise.
-            return message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
-        };
-        self.invoke(route.function.to_owned(), event).await
+        match event_for(&self.routes, request, &body, &authority, (peer, self.address.port()), request_id) {
+            Ok((function, event)) => self.invoke(function, event).await,
+            Err(status) => message(status, status.canonical_reason().unwrap_or_default()),
+        }
     }
 
     /// The function's answer to `event`, or that of the gateway in its place.
@@ -176,6 +165,37 @@ impl std::fmt::Debug for Gateway {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Gateway").field("address", &self.address).finish_non_exhaustive()
     }
+}
+
+/// The function that `request` goes to, and the event for it. `peer` is the client, and the port that it has
+/// reached.
+fn event_for(
+    routes: &Routes,
+    request: &Parts,
+    body: &Bytes,
+    authority: &Authority,
+    (peer, port): (SocketAddr, u16),
+    request_id: &str,
+) -> Result<(String, Vec<u8>), StatusCode> {
+    let route = routes.find(request.method.as_str(), request.uri.path()).ok_or(StatusCode::NOT_FOUND)?;
+    let time = OffsetDateTime::now_utc();
+    let arrival = Arrival { route: &route, request_id, authority, peer, port, time };
+    // Maps with text as keys always serialise.
+    let event = serde_json::to_vec(&Event::new(request, body, &arrival))
+        .map_err(|_never| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok((route.function.to_owned(), event))
+}
+
+/// The same for an API of `template` that nobody runs, if it takes the request at all.
+pub(crate) fn event_without_stack(
+    template: &Template,
+    request: &Parts,
+    body: &Bytes,
+) -> Option<(String, Vec<u8>)> {
+    let address = SocketAddr::from(([127, 0, 0, 1], 3000));
+    let authority = event::authority(request, address).filter(|_| head_size(request) <= MAX_HEAD)?;
+    let routes = Routes::new(&template.functions);
+    event_for(&routes, request, body, &authority, (address, address.port()), "request").ok()
 }
 
 /// An answer of the gateway itself.

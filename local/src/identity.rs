@@ -152,7 +152,15 @@ impl Identity {
     /// A token with exactly this header and these claims. The signature is always ES256, whatever the
     /// header says.
     pub fn sign_with_header(&self, header: &Value, claims: &Value) -> Result<String, TokenError> {
-        let message = format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(claims.to_string()));
+        self.sign_message(&format!(
+            "{}.{}",
+            BASE64.encode(header.to_string()),
+            BASE64.encode(claims.to_string())
+        ))
+    }
+
+    /// `message`, which need not be two parts of a token, with its signature behind a dot.
+    pub fn sign_message(&self, message: &str) -> Result<String, TokenError> {
         let signature = self.inner.key.sign(&SystemRandom::new(), message.as_bytes());
         // The library says nothing but that it failed.
         let signature = signature.map_err(|Unspecified| TokenError::Sign)?;

@@ -13,6 +13,8 @@
 pub mod client;
 mod database;
 pub mod functions;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 mod http;
 mod iam;

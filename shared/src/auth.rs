@@ -91,3 +91,51 @@ fn bearer_token(request: &Request) -> Result<&str, AuthError> {
     }
     Ok(token)
 }
+
+#[cfg(test)]
+mod tests {
+    use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn request(headers: &Value) -> Request {
+        let event: ApiGatewayV2httpRequest = serde_json::from_value(json!({
+            "routeKey": "GET /", "headers": headers, "requestContext": { "http": { "method": "GET" } },
+        }))
+        .unwrap();
+        event.into()
+    }
+
+    #[test]
+    fn a_bearer_token_stands_behind_its_scheme() {
+        for (header, token) in [
+            ("Bearer a.b.c", Some("a.b.c")),
+            ("bearer a.b.c", Some("a.b.c")),
+            ("  BEARER   a.b.c ", Some("a.b.c")),
+            ("Bearer a b", Some("a b")),
+            ("Bearer", None),
+            ("Bearer ", None),
+            ("a.b.c", None),
+            ("Basic a.b.c", None),
+            ("Basic ", None),
+            ("", None),
+        ] {
+            let request = request(&json!({ "authorization": header }));
+            assert_eq!(bearer_token(&request).ok(), token, "{header:?}");
+        }
+        assert!(matches!(bearer_token(&request(&json!({}))), Err(AuthError::MissingToken)));
+    }
+
+    #[test]
+    fn a_caller_does_not_show_the_token() {
+        let claims = json!({ "iss": "issuer", "sub": "alice", "iat": 5, "email": "alice@example.com" });
+        let user_id = UserId::of_subject("issuer", "alice");
+        let shown = format!("Caller {{ user_id: {user_id:?}, .. }}");
+        let claims = serde_json::from_value(claims).unwrap();
+        let caller = Caller { user_id, token: "the-token".to_owned(), claims };
+
+        assert_eq!(format!("{caller:?}"), shown);
+        assert_eq!(caller.issued_at(), 5);
+    }
+}

@@ -3,10 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -21,6 +18,8 @@ use local::{Data, Options, Stack};
 use serde_json::{Value, json};
 use shared::{Config, domain::Plans, store::Store};
 
+use super::lines::Lines;
+
 /// When the next token was issued: each later than the one before.
 static ISSUED_AT: AtomicU32 = AtomicU32::new(1_795_507_200);
 
@@ -32,7 +31,7 @@ pub(crate) fn workspace() -> PathBuf {
 /// The whole API on a free port, with an empty table, gone with the value.
 pub(crate) struct Api {
     pub(crate) stack: Stack,
-    logs: Arc<Mutex<Vec<String>>>,
+    lines: Lines,
 }
 
 impl Api {
@@ -47,8 +46,10 @@ impl Api {
 
     /// As deployed with these template parameters, and these secrets in Secrets Manager.
     pub(crate) async fn deployed(parameters: &[(&str, &str)], secrets: BTreeMap<String, String>) -> Self {
-        let logs = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&logs);
+        let lines = Lines::new();
+        for secret in secrets.values() {
+            Lines::must_not_hold(&serde_json::from_str(secret).unwrap_or_default());
+        }
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let options = Options {
             template: workspace().join("template.yaml"),
@@ -57,9 +58,9 @@ impl Api {
             port: 0,
             parameters: parameters.iter().map(own).collect::<BTreeMap<_, _>>(),
             secrets,
-            logs: Arc::new(move |_, line| sink.lock().unwrap().push(line.to_owned())),
+            logs: lines.sink(),
         };
-        Self { stack: Stack::start(options).await.unwrap(), logs }
+        Self { stack: Stack::start(options).await.unwrap(), lines }
     }
 
     /// A person who has signed in as the published clients do. `address` may carry the marks of the
@@ -110,13 +111,16 @@ impl Api {
         method: &str,
         path: &str,
         headers: &[(&str, &str)],
-        body: &str,
+        body: impl AsRef<[u8]>,
     ) -> Answer {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.stack.origin()));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        local::client::send(request.body(body.to_owned()).unwrap()).await.unwrap().into()
+        let answer: Answer =
+            local::client::send(request.body(body.as_ref().to_vec()).unwrap()).await.unwrap().into();
+        Lines::must_not_hold(&answer.body);
+        answer
     }
 
     pub(crate) fn aws(&self) -> SdkConfig {
@@ -184,7 +188,7 @@ impl Api {
 
     /// The lines that the functions have logged.
     pub(crate) fn logs(&self) -> Vec<String> {
-        self.logs.lock().unwrap().clone()
+        self.lines.all()
     }
 }
 
@@ -209,6 +213,7 @@ impl Table {
                 WriteRequest::builder().put_request(put).build()
             });
             let batch = self.client.batch_write_item().request_items(&self.name, puts.collect());
+            Lines::must_not_hold(&Value::from(rows));
             assert!(batch.send().await.unwrap().unprocessed_items.is_none_or(|left| left.is_empty()));
         }
     }

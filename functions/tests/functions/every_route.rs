@@ -22,7 +22,7 @@ impl Call {
         PUBLIC.contains(&self.function.as_str())
     }
 
-    fn takes_a_body(&self) -> bool {
+    pub(crate) fn takes_a_body(&self) -> bool {
         matches!(self.method.as_str(), "POST" | "PUT") && !WITHOUT_BODY.contains(&self.function.as_str())
     }
 }
@@ -45,7 +45,8 @@ pub(crate) fn calls(api: &Api, id: &str) -> Vec<Call> {
     calls
 }
 
-const UNKNOWN: &str = "0123456789abcdef01234567";
+/// The id of no bucket.
+pub(crate) const UNKNOWN: &str = "0123456789abcdef01234567";
 
 #[tokio::test]
 async fn without_a_good_token_nobody_gets_past_401() {

@@ -55,14 +55,19 @@ fn row(function: &str) -> (Who, Value) {
     }
 }
 
+/// The body with which a call of `function` succeeds, in a bucket that [`Cast::bucket_for`] has made for it.
+pub(crate) fn good_body(function: &str) -> Value {
+    row(function).1
+}
+
 /// The people, signed in.
-struct Cast<'a> {
+pub(crate) struct Cast<'a> {
     api: &'a Api,
-    by_kind: BTreeMap<&'static str, Person<'a>>,
+    pub(crate) by_kind: BTreeMap<&'static str, Person<'a>>,
 }
 
 impl<'a> Cast<'a> {
-    async fn of(api: &'a Api) -> Self {
+    pub(crate) async fn of(api: &'a Api) -> Self {
         let mut by_kind = BTreeMap::new();
         for kind in ["owner", "admin", "developer", "user", "former", "outsider", "target"] {
             let person = api.user(&format!("{kind}@example.com")).await;
@@ -74,7 +79,7 @@ impl<'a> Cast<'a> {
     }
 
     /// A bucket with one of each, and with the target that `function` needs.
-    async fn bucket_for(&self, function: &str) -> Value {
+    pub(crate) async fn bucket_for(&self, function: &str) -> Value {
         let owner = &self.by_kind["owner"];
         let bucket = owner.creates_bucket("Servers").await;
         owner.invites(&bucket, "former@example.com", "admin").await.ok();

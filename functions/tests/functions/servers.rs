@@ -23,7 +23,7 @@ fn text<'v>(value: &'v Value, name: &str) -> &'v str {
 }
 
 /// What the agent of the server `name` sends.
-fn message(bucket: &Value, name: &str) -> Value {
+pub(crate) fn message(bucket: &Value, name: &str) -> Value {
     json!({
         "public_id": bucket["public_id"], "private_id": bucket["secret_id"],
         "data": {
@@ -63,7 +63,7 @@ async fn answered(api: &Api, function: &str, event: &Value) -> (u64, Value) {
 }
 
 /// Opens the connection `id` for the server `name` of `bucket`, as API Gateway tells it.
-async fn connects(api: &Api, bucket: &Value, name: &str, id: &str) -> (u64, Value) {
+pub(crate) async fn connects(api: &Api, bucket: &Value, name: &str, id: &str) -> (u64, Value) {
     let event = json!({
         "headers": {
             "X-KM-PUBLIC": bucket["public_id"], "X-KM-SECRET": bucket["secret_id"], "X-KM-SERVER": name,

@@ -10,20 +10,25 @@ mod connection;
 mod event;
 mod handshake;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::any;
 use axum::{Extension, Router};
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use serde_json::json;
 use time::OffsetDateTime;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -33,7 +38,7 @@ use super::event::authority;
 use super::{MAX_HEAD, head_size, response};
 use crate::http::{self, Peer};
 use crate::ids;
-use crate::lambda::{InvokeError, Lambda};
+use crate::lambda::{InvokeError, Lambda, Limits};
 use crate::stack::LogSink;
 use crate::template::{Integration, WebSocketApi};
 
@@ -239,6 +244,47 @@ impl Sockets {
     }
 }
 
+/// What a client that asks for a WebSocket with `request` is answered, and its headers as `$connect` is told them.
+/// None if it does not ask as it must.
+pub(crate) async fn handshake_without_stack(request: &Parts) -> Option<(Response, Vec<(String, String)>)> {
+    let key = handshake::key(request).ok()?;
+    Some((handshake::accept(&key, None), handshake::headers_as_sent(request).await))
+}
+
+/// What becomes of a connection on which the client sends `sent` and nothing more: the code and the reason that
+/// `$disconnect` is told, and what the client receives.
+pub(crate) async fn connection_without_stack(sent: &[u8]) -> (u16, String, Vec<u8>) {
+    let logs: LogSink = Arc::new(|_, _| {});
+    let lambda = Lambda::new(&[], Path::new(""), &BTreeMap::new(), &logs, Limits::default());
+    let api = WebSocketApi {
+        id: String::new(),
+        stage: String::new(),
+        connect: None,
+        disconnect: None,
+        takes_messages: true,
+    };
+    let address = SocketAddr::from(([127, 0, 0, 1], 3000));
+    let sockets = Sockets::new(api, WebSocketLimits::default(), Arc::new(lambda), logs, address);
+    let (request, ()) = Request::new(()).into_parts();
+    let authority = Authority::from_static("localhost");
+    let connection = Connection::new("connection", OffsetDateTime::now_utc(), &authority, address, &request);
+
+    let (client, server) = duplex(64 * 1024);
+    let (mut from_gateway, mut to_gateway) = split(client);
+    let client = async {
+        // The gateway may have closed before.
+        let _ = to_gateway.write_all(sent).await;
+        let _ = to_gateway.shutdown().await;
+    };
+    let mut received = Vec::new();
+    let ((End { code, reason }, _), (), _) = tokio::join!(
+        connection::run(server, &connection, &sockets.shared),
+        client,
+        from_gateway.read_to_end(&mut received)
+    );
+    (code, reason, received)
+}
+
 impl Shared {
     /// A connection from the request to the end.
     async fn live(
@@ -263,7 +309,7 @@ impl Shared {
             Err(_) => None,
         };
         let (end, ending) = match upgraded {
-            Some(upgraded) => connection::run(upgraded, &connection, &self).await,
+            Some(upgraded) => connection::run(TokioIo::new(upgraded), &connection, &self).await,
             None => (End::abnormal(), self.ending()),
         };
         self.disconnect(&connection, &end).await;

@@ -317,6 +317,11 @@ mod tests {
             (with("alg", json!("ES384")), 0),
             (with("alg", json!("RS256")), 0),
             (with("crv", json!("P-384")), 0),
+            (
+                json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }),
+                1,
+            ),
+            (json!({ "kty": "OKP", "crv": "P-256", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }), 0),
             (json!({ "kty": "oct", "k": "c2VjcmV0", "kid": "a" }), 0),
             (json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB", "alg": "RS512", "kid": "a" }), 0),
         ] {

@@ -402,6 +402,46 @@ mod tests {
         );
     }
 
+    #[test]
+    fn tokens_are_not_shown() {
+        let tokens = json!({ "access_token": "secret", "refresh_token": "secret", "expires_in": 60 });
+        let tokens: Tokens = serde_json::from_value(tokens).unwrap();
+
+        assert_eq!(format!("{tokens:?}"), "Tokens { expires_in: Some(60), .. }");
+    }
+
+    #[tokio::test]
+    async fn the_key_set_is_fetched_at_start_and_serves_whoever_comes() {
+        let fake = Fake::start().await;
+        let key = json!({
+            "kty": "OKP", "crv": "Ed25519", "kid": "a", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+        });
+        fake.answers("/jwks", 200, json!({ "keys": [key] }));
+        let provider = fake.provider();
+        provider.prepare().await;
+        assert_eq!(fake.requests().len(), 2);
+
+        let base64url = |text: &str| {
+            use base64::Engine;
+            base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text)
+        };
+        for (kid, refused) in [("a", TokenError::Signature), ("b", TokenError::UnknownKey)] {
+            let header = base64url(&json!({ "alg": "EdDSA", "kid": kid }).to_string());
+            let token = format!("{header}.{}.{}", base64url("{}"), base64url(&"x".repeat(64)));
+            let event = json!({
+                "headers": { "authorization": format!("Bearer {token}") },
+                "requestContext": { "http": { "method": "GET" } },
+            });
+            let event: lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequest =
+                serde_json::from_value(event).unwrap();
+
+            let outcome = provider.authenticate(&event.into()).await;
+
+            assert!(matches!(&outcome, Err(AuthError::Token(error)) if *error == refused), "{outcome:?}");
+        }
+        assert_eq!(fake.requests().len(), 2);
+    }
+
     #[tokio::test]
     async fn only_an_invalid_grant_is_the_callers_fault() {
         let fake = Fake::start().await;

@@ -459,6 +459,7 @@ mod tests {
             ("a.b.c".to_owned(), TokenError::Malformed),
             (format!("{}.{}.{}=", parts[0], parts[1], parts[2]), TokenError::Malformed),
             (issuer.token_of(&issuer.header().to_string(), "not json"), TokenError::Claims),
+            ("a".repeat(8 * 1024), TokenError::Malformed),
             ("a".repeat(8 * 1024 + 1), TokenError::TooLong),
         ] {
             assert_eq!(issuer.check(&token).await.map(drop), Err(expected), "{token}");

@@ -248,6 +248,57 @@ mod tests {
     }
 
     #[test]
+    fn each_change_is_what_it_says_and_one_more_version() {
+        let (now, end) = (Timestamp::from_seconds(10), Timestamp::from_seconds(20));
+        let text = |text: &str| serde_json::to_value(text).unwrap();
+        let before = Bucket { version: 3, ..bucket() };
+        let next = || Bucket { version: 4, updated_at: now, ..before.clone() };
+
+        let plan = name("pro");
+        assert_eq!(
+            before.clone().on_plan(plan.clone(), Some(end), now),
+            Bucket { plan, plan_ends_at: Some(end), ..next() }
+        );
+
+        let secret_id: SecretId = serde_json::from_value(text("zyxwvutsrqponml")).unwrap();
+        assert_eq!(before.clone().with_secret(secret_id.clone(), now), Bucket { secret_id, ..next() });
+
+        let new_owner = Member {
+            user_id: serde_json::from_value(text("fedcba987654321001234567")).unwrap(),
+            role: Role::User,
+            email: Email::parse("new@example.com").unwrap(),
+            username: serde_json::from_value(text("new")).unwrap(),
+            notification: NotificationState::default(),
+            options: UserOptions::default(),
+            joined_at: now,
+        };
+        assert_eq!(
+            before.clone().handed_over(&new_owner, now),
+            Bucket { owner_id: new_owner.user_id, owner_username: new_owner.username, ..next() }
+        );
+
+        assert_eq!(before.clone().changed(BucketChanges::default(), now), next());
+        let changes = BucketChanges {
+            name: Some(serde_json::from_value(text("Other")).unwrap()),
+            comment: Some(serde_json::from_value(text("A comment")).unwrap()),
+            app_url: Some(serde_json::from_value(text("https://example.com")).unwrap()),
+            configuration: Some(serde_json::from_str(r#"{"a":1}"#).unwrap()),
+        };
+        let told = before.clone().changed(changes.clone(), now);
+        let BucketChanges { name, comment, app_url, configuration } = changes;
+        let (name, comment, app_url) = (name.unwrap(), comment.unwrap(), app_url.unwrap());
+        assert_eq!(told, Bucket { name, comment, app_url, configuration, ..next() });
+        let again = told.clone().changed(BucketChanges::default(), now);
+        assert_eq!(again, Bucket { version: 5, ..told });
+    }
+
+    #[test]
+    fn a_bucket_lives_until_it_is_deleted() {
+        assert!(bucket().is_live());
+        assert!(!Bucket { deleted_at: Some(Timestamp::from_seconds(1)), ..bucket() }.is_live());
+    }
+
+    #[test]
     fn a_notification_state_is_written_as_it_is_read() {
         for state in [NotificationState::Email, NotificationState::None] {
             assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());

@@ -41,7 +41,7 @@ impl Email {
     /// `text` is not one bare e-mail address.
     pub fn parse(text: &str) -> Result<Self, EmailError> {
         let text = text.trim();
-        // Normalising can shorten, but never to a tenth.
+        // Normalising can shorten, but nothing that is meant as an address to a tenth.
         if text.len() > 10 * Self::MAX_BYTES {
             return Err(EmailError::TooLong);
         }
@@ -153,6 +153,8 @@ mod tests {
             ("al ice@example.com", EmailError::NotBare),
             ("alice@exam\u{a0}ple.com", EmailError::NotBare),
             ("alice\0@example.com", EmailError::NotBare),
+            // A semicolon once it is normalised.
+            ("a\u{37e}b@example.com", EmailError::NotBare),
             ("alice@example..com", EmailError::BadDomain),
             ("alice@.example.com", EmailError::BadDomain),
             ("alice@example.com.", EmailError::BadDomain),
@@ -171,6 +173,15 @@ mod tests {
         assert!(parse(&format!("{local}@{domain}")).is_ok());
         assert_eq!(parse(&format!("{local}a@{domain}")), Err(EmailError::TooLong));
         assert_eq!(parse(&"a".repeat(100_000)), Err(EmailError::TooLong));
+    }
+
+    #[test]
+    fn what_normalising_shortens_may_be_ten_times_as_long() {
+        let hyphenated = |hyphens: usize| format!("ab@{}example.com", "\u{ad}".repeat(hyphens));
+        assert_eq!(hyphenated(1_263).len(), 2_540);
+
+        assert_eq!(parse(&hyphenated(1_263)).as_deref(), Ok("ab@example.com"));
+        assert_eq!(parse(&hyphenated(1_264)), Err(EmailError::TooLong));
     }
 
     #[test]

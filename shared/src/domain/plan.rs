@@ -218,6 +218,17 @@ mod tests {
     }
 
     #[test]
+    fn plans_are_known_by_name_and_may_be_tried_for_two_years() {
+        let plans = Plans::built_in().unwrap();
+        assert!(plans.names().map(PlanName::as_str).eq(["enterprise", "free", "plus", "pro"]));
+        assert_eq!(PlanName::from("pro".to_owned()), name("pro"));
+
+        let longest = r#"{"free": { "seats": 1, "servers": 1, "self_service": true },
+            "a": { "seats": 1, "servers": 1, "trial_days": 730 }}"#;
+        assert_eq!(Plans::from_json(longest).unwrap().trial(), Some((&name("a"), 730)));
+    }
+
+    #[test]
     fn the_default_plan_stands_in_for_one_that_is_gone() {
         let plans = Plans::built_in().unwrap();
 

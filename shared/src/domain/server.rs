@@ -137,7 +137,8 @@ mod tests {
     #[test]
     fn a_name_is_a_line_of_ascii() {
         for name in ["web-1", "a", "My server (old)", &"x".repeat(128)] {
-            assert_eq!(ServerName::try_from(name.to_owned()).unwrap().as_str(), name);
+            let parsed = ServerName::try_from(name.to_owned()).unwrap();
+            assert_eq!((parsed.as_str(), serde_json::to_value(&parsed).unwrap()), (name, json!(name)));
         }
         for name in ["", " ", "\n", "a\tb", "größe", "a\u{7f}", &"x".repeat(129)] {
             assert_eq!(ServerName::try_from(name.to_owned()), Err(ServerNameError), "{name:?}");
@@ -163,6 +164,9 @@ mod tests {
         assert_eq!(report(junk), Report::default());
         let wild = json!({ "HOSTNAME": "a\nb", "CPUS": [], "MEMORY": -5, "PM2_VERSION": "x".repeat(300) });
         assert_eq!(report(wild), of("ab", &"x".repeat(255), None, None));
+        // Ten million bytes are ten MB, and less than half a MB is none.
+        assert_eq!(report(json!({ "MEMORY": 1e7 })), of("", "", None, Some(10)));
+        assert_eq!(report(json!({ "CPUS": 0, "MEMORY": 0.4 })), Report::default());
         let huge = json!({ "CPUS": 1e300, "MEMORY": 1e300 });
         assert_eq!(report(huge), Report::default());
     }

@@ -275,6 +275,24 @@ mod tests {
     }
 
     #[test]
+    fn levels_are_counted_outside_of_texts_and_end_again() {
+        for (json, expected) in [
+            ("1", 0),
+            (r#""[[""#, 0),
+            ("{}", 1),
+            (r#"{"a":1,"b":[]}"#, 2),
+            ("[[],[],{}]", 2),
+            ("[[[]],[[[]]]]", 4),
+            (r#"{"[[[":"]{{"}"#, 1),
+            (r#"["\"[[",[]]"#, 2),
+            (r#"["\\",[[]]]"#, 3),
+            (r#"["\\\"[[["]"#, 1),
+        ] {
+            assert_eq!(levels(json), expected, "{json}");
+        }
+    }
+
+    #[test]
     fn a_name_is_kept_to_the_letter() {
         assert_eq!(name("  My \u{1f5a5} servers "), Ok("  My \u{1f5a5} servers ".to_owned()));
     }

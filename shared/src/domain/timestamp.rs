@@ -92,6 +92,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn time_is_counted_in_milliseconds_seconds_and_days() {
+        let time = Timestamp::from_millis(-1_500);
+
+        assert_eq!((time.as_millis(), time.as_seconds()), (-1_500, -2));
+        assert_eq!(time.plus_seconds(3), Timestamp::from_millis(1_500));
+        assert_eq!(time.plus_days(2), Timestamp::from_millis(172_798_500));
+        assert_eq!(Timestamp::from_seconds(2), Timestamp::from_millis(2_000));
+        assert_eq!(Timestamp::from_millis(i64::MAX).plus_days(1).as_millis(), i64::MAX);
+    }
+
+    #[test]
     fn people_read_the_day() {
         assert_eq!(Timestamp::from_millis(1_795_507_200_123).day(), "24 November 2026");
     }

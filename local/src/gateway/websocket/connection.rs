@@ -6,10 +6,8 @@
 use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -60,10 +58,12 @@ enum Last {
     Break,
 }
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
-
 /// Serves the connection to its end, which is counted before the client can see it.
-pub(super) async fn run(upgraded: Upgraded, connection: &Connection, shared: &Arc<Shared>) -> (End, Ending) {
+pub(super) async fn run(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    connection: &Connection,
+    shared: &Arc<Shared>,
+) -> (End, Ending) {
     let config = WebSocketConfig::default()
         // Allocated for each connection.
         .read_buffer_size(4 * 1024)
@@ -71,8 +71,7 @@ pub(super) async fn run(upgraded: Upgraded, connection: &Connection, shared: &Ar
         .write_buffer_size(0)
         .max_frame_size(Some(MAX_FRAME))
         .max_message_size(Some(MAX_MESSAGE));
-    let mut socket =
-        WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
     let (end, last) = serve(&mut socket, connection, shared).await;
     let ending = shared.ending();
     // Whatever becomes of it, the connection is at its end.
@@ -81,7 +80,11 @@ pub(super) async fn run(upgraded: Upgraded, connection: &Connection, shared: &Ar
 }
 
 /// Serves the connection until something ends it.
-async fn serve(socket: &mut Socket, connection: &Connection, shared: &Shared) -> (End, Last) {
+async fn serve(
+    socket: &mut WebSocketStream<impl AsyncRead + AsyncWrite + Unpin>,
+    connection: &Connection,
+    shared: &Shared,
+) -> (End, Last) {
     let mut stopping = shared.stopping.subscribe();
     let expiry = sleep(shared.limits.duration);
     tokio::pin!(expiry);
@@ -102,7 +105,11 @@ async fn serve(socket: &mut Socket, connection: &Connection, shared: &Shared) ->
 }
 
 /// Handles the next frame or message. Pings are answered on the way to the next one.
-async fn step(socket: &mut Socket, connection: &Connection, shared: &Shared) -> Option<(End, Last)> {
+async fn step(
+    socket: &mut WebSocketStream<impl AsyncRead + AsyncWrite + Unpin>,
+    connection: &Connection,
+    shared: &Shared,
+) -> Option<(End, Last)> {
     match socket.next().await {
         Some(Ok(Message::Text(_))) if shared.api.takes_messages => None,
         Some(Ok(Message::Text(_))) => {
@@ -146,7 +153,11 @@ fn violation(error: &Error) -> Option<End> {
 }
 
 /// Closes the gateway's end, and waits for the client's.
-async fn close(mut socket: Socket, end: &End, last: Last) -> Result<(), Error> {
+async fn close(
+    mut socket: WebSocketStream<impl AsyncRead + AsyncWrite + Unpin>,
+    end: &End,
+    last: Last,
+) -> Result<(), Error> {
     let frame = || Some(CloseFrame { code: end.code.into(), reason: end.reason.clone().into() });
     match last {
         Last::Nothing => {}
