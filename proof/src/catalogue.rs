@@ -110,14 +110,10 @@ fn people() -> Vec<Change> {
         once("Cleo moves", sign_in(CLEO, Address(6), 2)),
         once("Cleo moves to an earlier token's address", sign_in(CLEO, Address(7), 1)),
         once("Dan moves to Eve's address", sign_in(DAN, Address(4), 2)),
-        once(
-            "Cleo moves on and is cut off",
-            Command::SignInCutOff { who: CLEO, address: Address(7), at: 3 },
-        ),
+        once("Cleo moves on and is cut off", Command::SignInCutOff { who: CLEO, address: Address(7), at: 3 }),
         Change {
             title: "Cleo moves and comes back",
-            commands: [(); 2]
-                .map(|()| vec![sign_in(CLEO, Address(7), 4), sign_in(CLEO, Address(2), 5)]),
+            commands: [(); 2].map(|()| vec![sign_in(CLEO, Address(7), 4), sign_in(CLEO, Address(2), 5)]),
         },
         once("Bob moves", sign_in(BOB, Address(8), 2)),
         once("Ann moves", sign_in(ANN, Address(9), 2)),
@@ -157,14 +153,8 @@ fn of_the_bucket() -> Vec<Change> {
         naming("Ann creates another", |no| {
             vec![Command::Create { who: ANN, bucket: BucketNo(no), secret: SecretNo(no) }]
         }),
-        once(
-            "Ann renames it",
-            Command::Update { who: ANN, bucket: BUCKET, name: Some(7), comment: None },
-        ),
-        once(
-            "Ann describes it",
-            Command::Update { who: ANN, bucket: BUCKET, name: None, comment: Some(8) },
-        ),
+        once("Ann renames it", Command::Update { who: ANN, bucket: BUCKET, name: Some(7), comment: None }),
+        once("Ann describes it", Command::Update { who: ANN, bucket: BUCKET, name: None, comment: Some(8) }),
         once("Ann deletes it", Command::Delete { who: ANN, bucket: BUCKET }),
         Change {
             title: "Ann deletes it, and it is cleared",
@@ -196,10 +186,7 @@ fn servers() -> Vec<Change> {
             let connection = ConnectionNo(no);
             vec![Command::Connect { bucket: BUCKET, secret: SECRET, server: SERVER, connection }]
         }),
-        once(
-            "the connection ends",
-            Command::Disconnect { connection: ConnectionNo(0), oversized: false },
-        ),
+        once("the connection ends", Command::Disconnect { connection: ConnectionNo(0), oversized: false }),
         once(
             "the connection ends for its size",
             Command::Disconnect { connection: ConnectionNo(0), oversized: true },
@@ -223,10 +210,7 @@ fn quiet_server() -> Scene {
     commands.push(Command::Disconnect { connection: ConnectionNo(0), oversized: false });
     let mut changes = servers();
     changes.extend([
-        once(
-            "Bob deletes the server",
-            Command::DeleteServer { who: BOB, bucket: BUCKET, server: SERVER },
-        ),
+        once("Bob deletes the server", Command::DeleteServer { who: BOB, bucket: BUCKET, server: SERVER }),
         once("Ann demotes Bob", set_role(1, Role::User)),
         once("Ann removes Bob", remove(ANN, 1)),
         once("Ann deletes it", Command::Delete { who: ANN, bucket: BUCKET }),
@@ -324,8 +308,7 @@ fn owners() -> Scene {
         once("Bob begins his trial", Command::ClaimTrial { who: BOB, bucket: second }),
         Change {
             title: "Ann hands over to Bob, who begins its trial",
-            commands: [(); 2]
-                .map(|()| vec![transfer(1), Command::ClaimTrial { who: BOB, bucket: BUCKET }]),
+            commands: [(); 2].map(|()| vec![transfer(1), Command::ClaimTrial { who: BOB, bucket: BUCKET }]),
         },
     ];
     Scene { title: "owners at their limit", plans: PLANS, commands, changes }
@@ -339,7 +322,8 @@ fn paying() -> Scene {
         Command::Told { bucket: BUCKET, plan: free.clone(), ends_in: None, event: None },
         Command::BeginChange { who: ANN, bucket: BUCKET, change },
     ]);
-    let end = |replaced| Command::EndChange { who: ANN, bucket: BUCKET, change, plan: free.clone(), replaced };
+    let end =
+        |replaced| Command::EndChange { who: ANN, bucket: BUCKET, change, plan: free.clone(), replaced };
     let mut changes = vec![
         once("the call is noted", Command::NoteCall { bucket: BUCKET, change }),
         once("the change ends", end(false)),
@@ -516,7 +500,8 @@ fn guesses() -> [Scene; 2] {
             naming("keys are guessed twice", |no| vec![guess(no), guess(no + 2)]),
         ]
     };
-    let before = |commands| Scene { title: "keys that were guessed", plans: PLANS, commands, changes: changes() };
+    let before =
+        |commands| Scene { title: "keys that were guessed", plans: PLANS, commands, changes: changes() };
     [
         before(vec![guess(0)]),
         Scene {
@@ -529,15 +514,8 @@ fn guesses() -> [Scene; 2] {
 /// All scenes.
 #[must_use]
 pub fn scenes() -> Vec<Scene> {
-    let mut scenes = vec![
-        customers(),
-        demoted_inviter(),
-        unpaid(),
-        quiet_server(),
-        owners(),
-        paying(),
-        ending(),
-    ];
+    let mut scenes =
+        vec![customers(), demoted_inviter(), unpaid(), quiet_server(), owners(), paying(), ending()];
     scenes.extend(large_plans());
     scenes.extend(guesses());
     scenes.extend([common(), expired(), two_addresses()]);

@@ -50,9 +50,7 @@ impl Check<'_> {
             Self::Pair(pair) => {
                 stage.explore(&setting(Manner::Careful), &pair.actors(), BOUND).await.map(drop)
             }
-            Self::Careless { actors, .. } => {
-                stage.run(&setting(Manner::Careless), actors, |_| Some(0)).await
-            }
+            Self::Careless { actors, .. } => stage.run(&setting(Manner::Careless), actors, |_| Some(0)).await,
             Self::Hand { actors, touch, .. } => {
                 let refused = hand::is_refused(stage, &setting(Manner::Careful), actors, touch).await?;
                 return Ok(refused == Some(false));
@@ -65,6 +63,9 @@ impl Check<'_> {
         }
     }
 }
+
+/// A check, and the guards that it meets with all of them in.
+type Meeting<'s> = (Check<'s>, BTreeSet<Guard>);
 
 /// The guards, each with what notices that it is missing, if anything does.
 pub type Controlled = BTreeMap<Guard, Option<String>>;
@@ -88,10 +89,10 @@ pub fn control(
                 scope.spawn(move || control_share(engine, scenes, share, progress))
             })
             .collect();
-        running.into_iter().map(|thread| thread.join()).collect()
+        running.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
     });
     shares.into_iter().try_fold(Controlled::new(), |mut all, share| {
-        let share = share.map_err(|_| "a thread has panicked".to_owned())?;
+        let share = share.map_err(|_panic| "a thread has panicked".to_owned())?;
         all.extend(share.map_err(|error| error.to_string())?);
         Ok(all)
     })
@@ -107,7 +108,7 @@ fn control_share(
     let runtime = runtime().map_err(|error| broken(&error))?;
     runtime.block_on(async {
         // What each check meets with all guards in, the cheapest checks first.
-        let mut checks: Vec<(&Scene, Vec<(Check<'_>, BTreeSet<Guard>)>)> = Vec::new();
+        let mut checks: Vec<(&Scene, Vec<Meeting<'_>>)> = Vec::new();
         for scene in scenes {
             let stage = set(engine, scene).await?;
             checks.push((scene, met(&stage, scene).await?));
@@ -126,6 +127,11 @@ fn control_share(
                 for (check, _) in checks {
                     let without = Arc::new(Guards::without(guard.clone()));
                     if check.notices(&stage, &without).await? {
+                        // What goes wrong with all guards in notices nothing.
+                        if check.notices(&stage, &Arc::new(Guards::default())).await? {
+                            let title = check.title(scene);
+                            return Err(Failure::Wrong(format!("with all guards in, {title}")));
+                        }
                         noticed = Some(check.title(scene));
                         break 'search;
                     }
@@ -144,15 +150,11 @@ async fn set(engine: &Engine, scene: &Scene) -> Result<Stage, Failure> {
 }
 
 /// The checks of a scene, and the guards that each meets.
-async fn met<'s>(
-    stage: &Stage,
-    scene: &'s Scene,
-) -> Result<Vec<(Check<'s>, BTreeSet<Guard>)>, Failure> {
+async fn met<'s>(stage: &Stage, scene: &'s Scene) -> Result<Vec<Meeting<'s>>, Failure> {
     let mut checks = Vec::new();
     for pair in scene.pairs() {
         let guards = Arc::new(Guards::default());
-        let setting =
-            Setting { guards: Some(Arc::clone(&guards)), ..Setting::earnest(stage.state.now) };
+        let setting = Setting { guards: Some(Arc::clone(&guards)), ..Setting::earnest(stage.state.now) };
         // One after the other, and the other way round: what more they meet, the others meet too.
         for first in [0, usize::MAX] {
             stage.run(&setting, &pair.actors(), |waiting| Some(first.min(waiting.len() - 1))).await?;
@@ -202,7 +204,10 @@ pub fn document(controlled: &Controlled) -> String {
     for (guard, noticed) in controlled {
         if guard.change != change {
             change = &guard.change;
-            let _ = write!(text, "\n## {change}\n\n| row | guard | what notices that it is gone |\n|---|---|---|\n");
+            let _ = write!(
+                text,
+                "\n## {change}\n\n| row | guard | what notices that it is gone |\n|---|---|---|\n"
+            );
         }
         let noticed = noticed.as_deref().unwrap_or("**nothing**");
         let _ = writeln!(text, "| {} | `{}` | {noticed} |", guard.row, guard.condition);

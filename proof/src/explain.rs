@@ -7,21 +7,20 @@ use crate::{
     schedule::Commit,
 };
 
-/// What one actor did, and what came of it; nothing is known of a command that was given up.
-pub type Deeds = Vec<(Command, Option<Outcome>)>;
+/// What one actor did, and what came of it.
+pub type Deeds = Vec<(Command, Outcome)>;
 
 /// Where an actor is: how many deeds are done, and what is left of the present one.
 type Place = (usize, Option<Op>);
 
 /// Whether the model, taking each step that changes something when the actor has committed a transaction,
 /// gives the same outcomes and ends in `after`. What changes nothing may have been at any time, in the
-/// actor's own order. What is known of a command that was given up is that it may have happened, once, in
-/// part or as a whole, or not.
+/// actor's own order.
 #[must_use]
 pub fn is_explained(before: &State, actors: &[Deeds], commits: &[Commit], after: &State) -> bool {
     let places = vec![(0, None); actors.len()];
     let commits: Vec<_> = commits.iter().filter(|commit| commit.counts).map(|commit| commit.actor).collect();
-    Search { actors, commits, after, seen: HashSet::new() }.from(before.clone(), places, 0)
+    Search { actors, commits, after, seen: HashSet::new() }.from(before.clone(), &places, 0)
 }
 
 struct Search<'h> {
@@ -32,7 +31,7 @@ struct Search<'h> {
 }
 
 impl Search<'_> {
-    fn from(&mut self, state: State, places: Vec<Place>, committed: usize) -> bool {
+    fn from(&mut self, state: State, places: &[Place], committed: usize) -> bool {
         let is_done = places
             .iter()
             .zip(self.actors)
@@ -40,23 +39,20 @@ impl Search<'_> {
         if is_done && committed == self.commits.len() && state == *self.after {
             return true;
         }
-        if is_done || !self.seen.insert((places.clone(), committed, state.clone())) {
+        if is_done || !self.seen.insert((places.to_vec(), committed, state.clone())) {
             return false;
         }
         let mut ways = Vec::new();
         for (actor, ((done, left), deeds)) in places.iter().zip(self.actors).enumerate() {
             let Some((command, outcome)) = deeds.get(*done) else { continue };
             let at = |place: Place| {
-                let mut places = places.clone();
+                let mut places = places.to_vec();
                 places.splice(actor..=actor, [place]);
                 places
             };
-            match outcome {
-                // Nothing has come of it from here on.
-                None => ways.push((state.clone(), at((done + 1, None)), committed)),
+            if *outcome == Err(No::Changed) {
                 // It met others too often, which may be at any time and does nothing more.
-                Some(Err(No::Changed)) => return self.from(state, at((done + 1, None)), committed),
-                Some(_) => {}
+                return self.from(state, &at((done + 1, None)), committed);
             }
             let commits_next = self.commits.get(committed) == Some(&actor);
             let steps = state.steps(left.as_ref().unwrap_or(&Op::Do(command.clone())));
@@ -64,10 +60,10 @@ impl Search<'_> {
             for (next_state, next) in steps {
                 let place = match next {
                     Next::Then(op) => (*done, Some(op)),
-                    Next::Done(told) if outcome.as_ref().is_none_or(|outcome| *outcome == told) => {
-                        if told.is_err() && outcome.is_some() && changes_nothing {
+                    Next::Done(told) if *outcome == told => {
+                        if told.is_err() && changes_nothing {
                             // Which changes nothing, and can as well come first.
-                            return self.from(next_state, at((done + 1, None)), committed);
+                            return self.from(next_state, &at((done + 1, None)), committed);
                         }
                         (done + 1, None)
                     }
@@ -82,6 +78,6 @@ impl Search<'_> {
                 }
             }
         }
-        ways.into_iter().any(|(state, places, committed)| self.from(state, places, committed))
+        ways.into_iter().any(|(state, places, committed)| self.from(state, &places, committed))
     }
 }

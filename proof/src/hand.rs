@@ -24,7 +24,7 @@ use crate::{
 
 /// What the hand does, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Touch {
+pub(crate) struct Touch {
     /// Before which transaction, from 0.
     transaction: usize,
     /// To the row of which of its writes, from 0.
@@ -69,7 +69,8 @@ impl HttpConnector for Hand {
             return self.inner.call(request);
         }
         let number = self.seen.transactions.fetch_add(1, Ordering::SeqCst);
-        let body: Value = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
+        let body: Value =
+            serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
         let writes = body["TransactItems"].as_array().cloned().unwrap_or_default();
         self.seen.writes.lock().unwrap_or_else(PoisonError::into_inner).push(writes.len());
         let hand = self.clone();
@@ -112,7 +113,12 @@ impl Hand {
     }
 }
 
-async fn run(stage: &Stage, setting: &Setting, actors: &Actors, touch: Option<Touch>) -> Result<Arc<Seen>, Failure> {
+async fn run(
+    stage: &Stage,
+    setting: &Setting,
+    actors: &Actors,
+    touch: Option<Touch>,
+) -> Result<Arc<Seen>, Failure> {
     stage.reset().await?;
     let seen = Arc::new(Seen::default());
     let (of_hand, engine) = (Arc::clone(&seen), stage.world.engine().clone());

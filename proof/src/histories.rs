@@ -1,11 +1,8 @@
 //! Random histories: the same commands to the model and to the real store.
 
-use std::{
-    fmt::Write as _,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use proptest::{
@@ -18,9 +15,9 @@ use tokio::runtime::Runtime;
 
 use crate::{
     engine::Engine,
-    explain::{Deeds, is_explained},
-    model::{Command, State},
-    schedule::{self, Actors, Outcomes, Setting, Waiting},
+    model::Command,
+    schedule::{self, Actors, Setting, Waiting},
+    stage::{check, differences},
     story::{self, Story, Told},
     world::{Manner, World},
 };
@@ -83,15 +80,15 @@ impl Teller {
     pub async fn begin(engine: &Engine) -> Result<Self, TestCaseError> {
         let plans = story::plans().map_err(broken)?;
         let world = Arc::new(World::new(engine.clone(), plans.clone()).await.map_err(broken)?);
+        let (begun, commands) = Story::beginning(plans);
         let store = world.store();
-        let (story, commands) = Story::beginning(plans.clone());
         for command in &commands {
             let outcome = world.perform(&store, command, 0, Manner::Careful).await.map_err(broken)?;
             if let Err(no) = outcome {
                 return Err(TestCaseError::fail(format!("{command}: {no:?}")));
             }
         }
-        let teller = Self { story, world, store };
+        let teller = Self { story: begun, world, store };
         teller.compare("the beginning").await?;
         Ok(teller)
     }
@@ -124,49 +121,6 @@ impl Teller {
         let why = differences(&self.story.state, &state);
         Err(TestCaseError::fail(format!("after {after}, the table is not as the model has it:\n{why}")))
     }
-
-    /// What came of commands that were carried out at once must be explained by some order of them.
-    ///
-    /// # Errors
-    /// It is not, or an invariant is broken.
-    pub async fn explains(&self, actors: &Actors, outcomes: &Outcomes) -> Result<(), TestCaseError> {
-        let mut told = String::new();
-        let mut deeds: Vec<Deeds> = Vec::new();
-        for (commands, outcomes) in actors.iter().zip(&outcomes.of_actors) {
-            let mut done = Vec::new();
-            for (command, outcome) in commands.iter().zip(outcomes) {
-                match outcome {
-                    Ok(outcome) => {
-                        let _ = writeln!(told, "  {command}: {outcome:?}");
-                        done.push((command.clone(), Some(outcome.clone())));
-                    }
-                    Err(error) => return Err(TestCaseError::fail(format!("{command}: {error}"))),
-                }
-            }
-            deeds.push(done);
-        }
-        let after = self.world.state(self.story.state.now).await.map_err(broken)?;
-        let after = after.map_err(|broken| TestCaseError::fail(format!("{broken}, after\n{told}")))?;
-        if is_explained(&self.story.state, &deeds, &outcomes.commits, &after) {
-            return Ok(());
-        }
-        let why = differences(&self.story.state, &after);
-        Err(TestCaseError::fail(format!("the model does not explain\n{told}with which the table changed:\n{why}")))
-    }
-}
-
-/// The lines in which two states differ.
-pub(crate) fn differences(one: &State, other: &State) -> String {
-    let lines = |state: &State| format!("{state:#?}").lines().map(str::to_owned).collect::<Vec<_>>();
-    let (one, other) = (lines(one), lines(other));
-    let mut text = String::new();
-    for line in one.iter().filter(|line| !other.contains(line)) {
-        let _ = writeln!(text, "  - {}", line.trim());
-    }
-    for line in other.iter().filter(|line| !one.contains(line)) {
-        let _ = writeln!(text, "  + {}", line.trim());
-    }
-    text
 }
 
 /// Something that cannot go on is a failure like any other.
@@ -192,10 +146,10 @@ impl Histories {
     ///
     /// # Errors
     /// The smallest history that was found for which it is not so.
-    pub fn sequential(&self, progress: impl Fn(u64)) -> Result<Figures, Box<Violation>> {
+    pub fn sequential(&self, progress: impl Fn(u64)) -> Result<Figures, Violation> {
         let (histories, commands) = (AtomicU64::new(0), AtomicU64::new(0));
         let outcome = self.runner().run(&Story::sequential_strategy(1..40), |(_, sequence, seen)| {
-            let count = self.in_sequence(&sequence, seen)?;
+            let count = self.in_sequence(&sequence, seen.as_deref())?;
             commands.fetch_add(count, Ordering::Relaxed);
             progress(histories.fetch_add(1, Ordering::Relaxed) + 1);
             Ok(())
@@ -209,21 +163,17 @@ impl Histories {
         }
     }
 
-    fn violation(&self, why: &str, sequence: &[Command], actors: &[Vec<Command>]) -> Box<Violation> {
+    fn violation(&self, why: &str, sequence: &[Command], actors: &[Vec<Command>]) -> Violation {
         let setting = story::plans().map(|plans| Story::beginning(plans).1).unwrap_or_default();
         let story = Told { setting: &setting, sequence, actors }.to_string();
-        Box::new(Violation { why: why.to_owned(), story, seed: self.seed })
+        Violation { why: why.to_owned(), story, seed: self.seed }
     }
 
-    fn in_sequence(
-        &self,
-        sequence: &[Command],
-        mut seen: Option<Arc<AtomicUsize>>,
-    ) -> Result<u64, TestCaseError> {
+    fn in_sequence(&self, sequence: &[Command], seen: Option<&AtomicUsize>) -> Result<u64, TestCaseError> {
         runtime().map_err(broken)?.block_on(async {
             let mut teller = Teller::begin(&self.engine).await?;
             for command in sequence {
-                if let Some(seen) = &mut seen {
+                if let Some(seen) = seen {
                     seen.fetch_add(1, Ordering::SeqCst);
                 }
                 teller.does(command).await?;
@@ -237,12 +187,12 @@ impl Histories {
     ///
     /// # Errors
     /// The smallest history that was found for which it is not so.
-    pub fn concurrent(&self, progress: impl Fn(u64)) -> Result<Figures, Box<Violation>> {
+    pub fn concurrent(&self, progress: impl Fn(u64)) -> Result<Figures, Violation> {
         let (histories, commands) = (AtomicU64::new(0), AtomicU64::new(0));
         let actors = prop::collection::vec(prop::collection::vec(story::command(), 1..=2), 2..=6);
         let strategy = (Story::sequential_strategy(1..12), actors, prop::collection::vec(any::<u8>(), 60));
         let outcome = self.runner().run(&strategy, |((_, sequence, seen), actors, choices)| {
-            let count = self.at_once(&sequence, seen, &actors, &choices)?;
+            let count = self.at_once(&sequence, seen.as_deref(), &actors, &choices)?;
             commands.fetch_add(count, Ordering::Relaxed);
             progress(histories.fetch_add(1, Ordering::Relaxed) + 1);
             Ok(())
@@ -259,14 +209,14 @@ impl Histories {
     fn at_once(
         &self,
         sequence: &[Command],
-        seen: Option<Arc<AtomicUsize>>,
+        seen: Option<&AtomicUsize>,
         actors: &Actors,
         choices: &[u8],
     ) -> Result<u64, TestCaseError> {
         runtime().map_err(broken)?.block_on(async {
             let mut teller = Teller::begin(&self.engine).await?;
             for command in sequence {
-                if let Some(seen) = &seen {
+                if let Some(seen) = seen {
                     seen.fetch_add(1, Ordering::SeqCst);
                 }
                 teller.does(command).await?;
@@ -276,7 +226,7 @@ impl Histories {
             let setting = Setting::earnest(teller.story.state.now);
             let chosen = |waiting: &[Waiting]| Some(choices.next().unwrap_or_default() % waiting.len());
             if let Some(outcomes) = schedule::run(&teller.world, &setting, &actors, chosen).await {
-                teller.explains(&actors, &outcomes).await?;
+                check(&teller.world, &teller.story.state, &actors, &outcomes).await.map_err(broken)?;
             }
             Ok(count(sequence) + actors.iter().map(|commands| count(commands)).sum::<u64>())
         })

@@ -82,10 +82,10 @@ pub fn explore(engines: &[Engine], bound: u32) -> Result<Found, String> {
                 scope.spawn(move || explore_share(engine, scenes, share, bound))
             })
             .collect();
-        running.into_iter().map(|thread| thread.join()).collect()
+        running.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
     });
     results.into_iter().try_fold(Found::default(), |found, result| {
-        let share = result.map_err(|_| "a thread has panicked".to_owned())?;
+        let share = result.map_err(|_panic| "a thread has panicked".to_owned())?;
         Ok(found.with(share.map_err(|error| error.to_string())?))
     })
 }

@@ -86,7 +86,7 @@ fn engines(endpoint: Option<&str>) -> Result<Vec<Engine>, String> {
     (0..count).map(|_| engine(endpoint)).collect()
 }
 
-type Run = fn(&Histories, &(dyn Fn(u64) + Sync)) -> Result<Figures, Box<Violation>>;
+type Run = fn(&Histories, &(dyn Fn(u64) + Sync)) -> Result<Figures, Violation>;
 
 fn run_histories(
     histories: u32,
@@ -112,8 +112,9 @@ fn run_histories(
                 eprintln!("{:>5} s: {done} of {count} {kind} histories", start.elapsed().as_secs());
             }
         };
-        let Figures { histories, commands } = run(&Histories { engine: engine(endpoint)?, count, seed }, &progress)
-            .map_err(|violation| format!("{kind} histories, a violation:\n{violation}"))?;
+        let Figures { histories, commands } =
+            run(&Histories { engine: engine(endpoint)?, count, seed }, &progress)
+                .map_err(|violation| format!("{kind} histories, a violation:\n{violation}"))?;
         println!("{histories} {kind} histories, {commands} commands, 0 violations");
         Ok(())
     };

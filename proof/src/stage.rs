@@ -5,7 +5,6 @@ use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
 use crate::{
     engine::{Engine, Item},
     explain::{Deeds, is_explained},
-    histories::differences,
     model::{Command, State},
     schedule::{self, Actors, Outcomes, Setting, Waiting},
     world::{Manner, Names, World},
@@ -46,6 +45,51 @@ fn broken(error: impl std::fmt::Display) -> Failure {
     Failure::Broken(error.to_string())
 }
 
+/// Checks what came of `actors` in `world`, which was as `before` says: every invariant holds, and the model
+/// explains it.
+///
+/// # Errors
+/// It is not so.
+pub async fn check(
+    world: &World,
+    before: &State,
+    actors: &Actors,
+    outcomes: &Outcomes,
+) -> Result<(), Failure> {
+    let mut told = String::new();
+    let mut deeds: Vec<Deeds> = Vec::new();
+    for (commands, outcomes) in actors.iter().zip(&outcomes.of_actors) {
+        let mut done = Vec::new();
+        for (command, outcome) in commands.iter().zip(outcomes) {
+            let outcome = outcome.as_ref().map_err(|error| Failure::Wrong(format!("{command}: {error}")))?;
+            let _ = writeln!(told, "  {command}: {outcome:?}");
+            done.push((command.clone(), outcome.clone()));
+        }
+        deeds.push(done);
+    }
+    let after = world.state(before.now).await.map_err(broken)?;
+    let after = after.map_err(|broken| Failure::Wrong(format!("{broken}, after\n{told}")))?;
+    if is_explained(before, &deeds, &outcomes.commits, &after) {
+        return Ok(());
+    }
+    let why = differences(before, &after);
+    Err(Failure::Wrong(format!("the model does not explain\n{told}with which the table changed:\n{why}")))
+}
+
+/// The lines in which two states differ.
+pub(crate) fn differences(one: &State, other: &State) -> String {
+    let lines = |state: &State| format!("{state:#?}").lines().map(str::to_owned).collect::<Vec<_>>();
+    let (before, after) = (lines(one), lines(other));
+    let mut text = String::new();
+    for line in before.iter().filter(|line| !after.contains(line)) {
+        let _ = writeln!(text, "  - {}", line.trim());
+    }
+    for line in after.iter().filter(|line| !before.contains(line)) {
+        let _ = writeln!(text, "  + {}", line.trim());
+    }
+    text
+}
+
 impl Stage {
     /// Sets the scene by `commands`.
     ///
@@ -53,8 +97,7 @@ impl Stage {
     /// What comes of one of them is not what the model says.
     pub async fn set(engine: &Engine, state: State, commands: &[Command]) -> Result<Self, Failure> {
         let mut state = state;
-        let world =
-            Arc::new(World::new(engine.clone(), state.plans.clone()).await.map_err(broken)?);
+        let world = Arc::new(World::new(engine.clone(), state.plans.clone()).await.map_err(broken)?);
         let store = world.store();
         for command in commands {
             let now = state.now;
@@ -103,50 +146,16 @@ impl Stage {
     ) -> Result<(), Failure> {
         self.reset().await?;
         match schedule::run(&self.world, setting, actors, choose).await {
-            Some(outcomes) => self.check(actors, &outcomes).await,
+            Some(outcomes) => check(&self.world, &self.state, actors, &outcomes).await,
             None => Ok(()),
         }
-    }
-
-    /// Checks what came of `actors`: every invariant holds, and some order of their commands explains it.
-    ///
-    /// # Errors
-    /// It is not so.
-    pub async fn check(&self, actors: &Actors, outcomes: &Outcomes) -> Result<(), Failure> {
-        let mut told = String::new();
-        let mut deeds: Vec<Deeds> = Vec::new();
-        for (commands, outcomes) in actors.iter().zip(&outcomes.of_actors) {
-            let mut done = Vec::new();
-            for (command, outcome) in commands.iter().zip(outcomes) {
-                match outcome {
-                    Ok(outcome) => {
-                        let _ = writeln!(told, "  {command}: {outcome:?}");
-                        done.push((command.clone(), Some(outcome.clone())));
-                    }
-                    Err(error) => return Err(Failure::Wrong(format!("{command}: {error}"))),
-                }
-            }
-            deeds.push(done);
-        }
-        let after = self.world.state(self.state.now).await.map_err(broken)?;
-        let after = after.map_err(|broken| Failure::Wrong(format!("{broken}, after\n{told}")))?;
-        if is_explained(&self.state, &deeds, &outcomes.commits, &after) {
-            return Ok(());
-        }
-        let why = differences(&self.state, &after);
-        Err(Failure::Wrong(format!("the model does not explain\n{told}with which the table changed:\n{why}")))
     }
 
     /// Runs `actors` in every order of their calls that may make a difference, but in no more than `bound`.
     ///
     /// # Errors
     /// The first order that goes wrong.
-    pub async fn explore(
-        &self,
-        setting: &Setting,
-        actors: &Actors,
-        bound: u32,
-    ) -> Result<Explored, Failure> {
+    pub async fn explore(&self, setting: &Setting, actors: &Actors, bound: u32) -> Result<Explored, Failure> {
         let mut orders = 0;
         let mut path = Path::default();
         loop {
@@ -226,9 +235,8 @@ impl Turn {
     fn asleep_after(&self) -> BTreeSet<usize> {
         let call = |actor: usize| self.waiting.iter().find(|waiting| waiting.actor == actor);
         let Some(taken) = call(self.actor) else { return BTreeSet::new() };
-        let commutes = |actor: &&usize| {
-            call(**actor).is_some_and(|waiting| waiting.call.commutes_with(&taken.call))
-        };
+        let commutes =
+            |actor: &&usize| call(**actor).is_some_and(|waiting| waiting.call.commutes_with(&taken.call));
         self.asleep.iter().filter(commutes).copied().collect()
     }
 }

@@ -51,7 +51,7 @@ impl Story {
             invite(4, Role::Developer),
         ];
         let story = Self { state: State::new(plans), used: BTreeSet::new() };
-        let story = commands.iter().fold(story, |story, command| Self::apply(story, command));
+        let story = commands.iter().fold(story, Self::apply);
         (story, commands)
     }
 
@@ -78,9 +78,7 @@ impl Story {
             | Command::LeaveChange { bucket: no, change }
             | Command::TransferPaid { bucket: no, change, .. } => bucket(no) && known('x', change.0),
             Command::Guess { guess, .. } => is_new('g', *guess),
-            Command::Wait { .. }
-            | Command::Disconnect { .. }
-            | Command::NoteEvent { .. } => true,
+            Command::Wait { .. } | Command::Disconnect { .. } | Command::NoteEvent { .. } => true,
             // Nobody stops being a customer.
             Command::SetCustomer { who, before, .. } => {
                 let customer = self.state.users.get(who).and_then(|user| user.customer);

@@ -38,8 +38,7 @@ pub(crate) fn audit_id(rows: &[Item], bucket: &str, action: &str) -> Result<Stri
     let rows = plain_rows(rows)?;
     rows.iter()
         .find(|row| row["type"] == "audit" && row["bucket_id"] == bucket && row["action"] == action)
-        .map(|row| text(row, "id"))
-        .unwrap_or_else(|| Err(format!("{action} of {bucket} was not noted")))
+        .map_or_else(|| Err(format!("{action} of {bucket} was not noted")), |row| text(row, "id"))
 }
 
 fn plain_rows(rows: &[Item]) -> Result<Vec<Value>, String> {
@@ -185,15 +184,12 @@ pub(crate) fn state(rows: &[Item], names: &Names, plans: &Plans, now: Time) -> R
 }
 
 /// Asserts of a live bucket's row that it counts right.
-fn counted(
-    row: &Value,
-    no: BucketNo,
-    bucket: &Bucket,
-    users: &BTreeMap<Person, User>,
-) -> Result<(), String> {
+fn counted(row: &Value, no: BucketNo, bucket: &Bucket, users: &BTreeMap<Person, User>) -> Result<(), String> {
     let (said, seats) = (count(row, "seats_used")?, bucket.seats());
     if said != seats {
-        return Err(format!("{no} has {seats} members and invitations, and {said} seats are said to be used"));
+        return Err(format!(
+            "{no} has {seats} members and invitations, and {said} seats are said to be used"
+        ));
     }
     let (said, servers) = (count(row, "servers_used")?, bucket.servers.len());
     if usize::try_from(said) != Ok(servers) {

@@ -12,12 +12,12 @@ use serde_json::json;
 use shared::{
     Config,
     domain::{
-        BucketChanges, BucketId, BucketName, Comment, Email, GrantableRole, Member, NewBucket,
+        AppUrl, BucketChanges, BucketId, BucketName, Comment, Email, GrantableRole, Member, NewBucket,
         NotificationState, PlanName, Plans, Report, Right, Role, ServerName, Subscription,
         SubscriptionStatus, Target, Timestamp, UserId, UserOptions, Username,
     },
     store::{
-        AgentError, AgentKeys, AuditEntry, Action, BillingCall, BillingError, CHANGE_ATTEMPTS, ChangeEnd,
+        Action, AgentError, AgentKeys, AuditEntry, BillingCall, BillingError, CHANGE_ATTEMPTS, ChangeEnd,
         CreateError, DeleteError, Invite, Kept, Lease, NewChange, PeopleError, PlanError, RegisterError,
         ServerError, Store, StoreError, TrialError, UpdateError, before_attempt,
     },
@@ -339,7 +339,7 @@ impl Caller<'_> {
         Ok(Target { id, email })
     }
 
-    fn answer(&self, bucket: &shared::domain::Bucket) -> Result<Outcome, End> {
+    fn answer(bucket: &shared::domain::Bucket) -> Result<Outcome, End> {
         let number = |text: &str| number(text).unwrap_or_default();
         let owner = table::person(bucket.owner_id.as_str()).map_err(Broken::Story)?;
         let (name, comment) = (number(bucket.name.as_str()), number(bucket.comment.as_str()));
@@ -363,7 +363,7 @@ impl Caller<'_> {
                     ..BucketChanges::default()
                 };
                 return match store.update_bucket(bucket, &me, changes, now).await {
-                    Ok(bucket) => self.answer(&bucket),
+                    Ok(bucket) => Self::answer(&bucket),
                     Err(UpdateError::BucketNotFound) => Err(No::BucketNotFound.into()),
                     Err(UpdateError::NotOwner) => Err(No::RoleTooLow.into()),
                     Err(UpdateError::Changed) => Err(No::Changed.into()),
@@ -406,17 +406,17 @@ impl Caller<'_> {
                 let target = self.user_at(*address).await?;
                 let limit = BUCKETS_PER_OWNER;
                 let bucket = store.transfer(&access.bucket.id, &access.me, &target, limit, now).await?;
-                return self.answer(&bucket);
+                return Self::answer(&bucket);
             }
             Command::TransferPaid { who, bucket, address, change, plan } => {
                 let access = self.with_right(*who, *bucket, Right::Transfer).await?;
                 let target = self.user_at(*address).await?;
                 let billing = store.billing(&access.bucket.id).await?;
-                let change = self.change_id(*change)?;
+                let change = self.change_id(*change);
                 let moved = Some((ChangeEnd::Done(&change), subscription(plan, None, now)));
                 let limit = BUCKETS_PER_OWNER;
                 let bucket = store.hand_over(&billing, &access.me, &target, limit, moved, now).await?;
-                return self.answer(&bucket);
+                return Self::answer(&bucket);
             }
             Command::SetMuted { who, bucket, address, muted } => {
                 let access = self.access(*who, *bucket).await?;
@@ -456,7 +456,7 @@ impl Caller<'_> {
                 let Access { me, bucket, .. } = self.with_right(*who, *bucket, Right::RotateSecret).await?;
                 let rotated = store.rotate_secret(bucket, &me, now).await?;
                 self.world.names().secrets.insert(*secret, rotated.secret_id.as_str().to_owned());
-                return self.answer(&rotated);
+                return Self::answer(&rotated);
             }
             Command::Guess { from, guess } => {
                 let address = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, *from)));
@@ -497,7 +497,13 @@ impl Caller<'_> {
     }
 
     /// As [`shared::App::sight`].
-    async fn sign_in(&self, who: Person, address: Address, issued: u32, cut_off: bool) -> Result<Outcome, End> {
+    async fn sign_in(
+        &self,
+        who: Person,
+        address: Address,
+        issued: u32,
+        cut_off: bool,
+    ) -> Result<Outcome, End> {
         let (id, email) = (user_id(who), email(address)?);
         let user = match self.store.user(&id).await? {
             None => {
@@ -525,7 +531,7 @@ impl Caller<'_> {
 
     async fn create(&self, who: Person, bucket: BucketNo, secret: SecretNo) -> Result<(), End> {
         let user = self.store.user(&user_id(who)).await?.ok_or(No::NotSignedIn)?;
-        let new = NewBucket { name: bucket_name(0)?, comment: comment(0)?, app_url: Default::default() };
+        let new = NewBucket { name: bucket_name(0)?, comment: comment(0)?, app_url: AppUrl::default() };
         let created = match self.store.create_bucket(new, &user, BUCKETS_PER_OWNER, self.now).await {
             Ok((created, _)) => created,
             Err(CreateError::BucketLimit { .. }) => return Err(No::BucketLimit.into()),
@@ -571,7 +577,7 @@ impl Caller<'_> {
                 return Err(No::Paid.into());
             }
             match self.store.switch_plan(&billing, &access.me, plan, self.now).await {
-                Ok(bucket) => return self.answer(&bucket),
+                Ok(bucket) => return Self::answer(&bucket),
                 Err(PlanError::BucketNotFound) => return Err(No::BucketNotFound.into()),
                 Err(PlanError::NotOwner) => return Err(No::RoleTooLow.into()),
                 Err(PlanError::Changed) => {}
@@ -660,11 +666,11 @@ impl Caller<'_> {
             }
             Command::NoteCall { bucket, change } => {
                 let call = BillingCall { path: "/v1/subscriptions".to_owned(), form: "a=b".to_owned() };
-                store.note_call(&bucket_id(bucket)?, &self.change_id(*change)?, &call).await?;
+                store.note_call(&bucket_id(bucket)?, &self.change_id(*change), &call).await?;
             }
             Command::EndChange { who, bucket, change, plan, replaced } => {
                 let billing = store.billing(&bucket_id(bucket)?).await?;
-                let change = self.change_id(*change)?;
+                let change = self.change_id(*change);
                 let kept = Kept {
                     bucket: billing.bucket.ok_or(No::BucketNotFound)?,
                     before: billing.subscription.as_ref(),
@@ -676,10 +682,10 @@ impl Caller<'_> {
                 store.keep_subscription(kept, now).await?;
             }
             Command::DropChange { bucket, change } => {
-                store.drop_change(&bucket_id(bucket)?, &self.change_id(*change)?).await?;
+                store.drop_change(&bucket_id(bucket)?, &self.change_id(*change)).await?;
             }
             Command::LeaveChange { bucket, change } => {
-                store.leave_change(&bucket_id(bucket)?, &self.change_id(*change)?, now).await?;
+                store.leave_change(&bucket_id(bucket)?, &self.change_id(*change), now).await?;
             }
             Command::SetCustomer { who, customer, before } => {
                 let name = |customer: u8| format!("cus_{customer}");
@@ -696,10 +702,10 @@ impl Caller<'_> {
         Ok(Ok(Answer::Done))
     }
 
-    fn change_id(&self, change: ChangeNo) -> Result<String, Broken> {
+    fn change_id(&self, change: ChangeNo) -> String {
         let names = self.world.names();
         // One that never came to be, or whose name was not learnt, is nobody's.
-        Ok(names.changes.get(&change).cloned().unwrap_or_else(|| format!("never-{}", change.0)))
+        names.changes.get(&change).cloned().unwrap_or_else(|| format!("never-{}", change.0))
     }
 
     fn mail(&self, bucket: BucketNo) -> Result<AuditEntry, Broken> {

@@ -1,7 +1,5 @@
 //! Every order of the calls of every two changes of one bucket.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use proof::{engine::Engine, interleavings::explore};
 
 /// A few pairs have thousands of orders: `cargo run -p proof -- interleavings` runs all of them.
@@ -13,5 +11,5 @@ fn whatever_two_changes_do_between_each_others_calls() {
 
     assert!(found.wrong.is_empty(), "{} went wrong:\n{}", found.wrong.len(), found.wrong.join("\n"));
     assert!(found.pairs > 1_000 && found.orders > 10_000, "{found:?}");
-    assert!(found.cut_off.len() < 10, "{:?}", found.cut_off);
+    assert!(found.cut_off.len() < 20, "{:?}", found.cut_off);
 }

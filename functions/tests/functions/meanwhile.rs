@@ -720,8 +720,7 @@ async fn an_address_moves_once_and_only_where_it_is_free() {
 
     // A later token of the same person was first.
     let row = scene.row("user", "email", "known@example.com");
-    let edits =
-        [Scene::changed(&row, &json!({ "email": "first@example.com", "email_from": LATER + 1 }))];
+    let edits = [Scene::changed(&row, &json!({ "email": "first@example.com", "email_from": LATER + 1 }))];
     let moved = scene.store(1, &edits).change_address(user.clone(), &new, LATER).await.unwrap();
     assert_eq!(moved.email.as_str(), "first@example.com");
     scene.nothing_but(&edits, "moved by another request").await;
@@ -729,8 +728,10 @@ async fn an_address_moves_once_and_only_where_it_is_free() {
     // An earlier token of the same person was first: the address is that of the latest all the same.
     let scene = Scene::set().await;
     let user = scene.user("known@example.com").await;
-    let (row, claim) =
-        (scene.row("user", "email", "known@example.com"), scene.row("email_claim", "email", "known@example.com"));
+    let (row, claim) = (
+        scene.row("user", "email", "known@example.com"),
+        scene.row("email_claim", "email", "known@example.com"),
+    );
     let mut first = claim.clone();
     first["pk"] = json!("EMAIL#first@example.com");
     first["email"] = json!("first@example.com");
@@ -795,7 +796,8 @@ async fn memberships_follow_an_address_only_as_far_as_it_goes() {
     // Moved to a new address; the memberships are still to follow.
     let scene = Scene::set().await;
     let member = scene.user("member@example.com").await;
-    let moved = scene.api.store().change_address(member.clone(), &email("moved@example.com"), LATER).await.unwrap();
+    let moved =
+        scene.api.store().change_address(member.clone(), &email("moved@example.com"), LATER).await.unwrap();
     let moved_row =
         scene.api.rows_of("user").await.into_iter().find(|row| row["id"] == member.id.as_str()).unwrap();
 
@@ -810,7 +812,8 @@ async fn memberships_follow_an_address_only_as_far_as_it_goes() {
     // Gone meanwhile: no half of a member comes back.
     let scene = Scene::set().await;
     let member = scene.user("member@example.com").await;
-    let moved = scene.api.store().change_address(member.clone(), &email("moved@example.com"), LATER).await.unwrap();
+    let moved =
+        scene.api.store().change_address(member.clone(), &email("moved@example.com"), LATER).await.unwrap();
     scene.store(1, &scene.gone(&scene.member)).settle(&moved, Timestamp::now()).await.unwrap();
     assert_eq!(scene.api.rows_of("member").await.len(), 2);
     invariants::hold(&scene.api).await;

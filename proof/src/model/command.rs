@@ -70,51 +70,181 @@ impl Person {
 #[expect(missing_docs, reason = "the fields are who does it, to which bucket, and what they say")]
 pub enum Command {
     /// Comes with a token for this address, issued at that time.
-    SignIn { who: Person, address: Address, at: u32 },
+    SignIn {
+        who: Person,
+        address: Address,
+        at: u32,
+    },
     /// The same, cut off as soon as the person is recorded.
-    SignInCutOff { who: Person, address: Address, at: u32 },
+    SignInCutOff {
+        who: Person,
+        address: Address,
+        at: u32,
+    },
     /// Time passes.
-    Wait { seconds: u32 },
-    Create { who: Person, bucket: BucketNo, secret: SecretNo },
-    Update { who: Person, bucket: BucketNo, name: Option<u8>, comment: Option<u8> },
-    Delete { who: Person, bucket: BucketNo },
+    Wait {
+        seconds: u32,
+    },
+    Create {
+        who: Person,
+        bucket: BucketNo,
+        secret: SecretNo,
+    },
+    Update {
+        who: Person,
+        bucket: BucketNo,
+        name: Option<u8>,
+        comment: Option<u8>,
+    },
+    Delete {
+        who: Person,
+        bucket: BucketNo,
+    },
     /// What hangs under a deleted bucket is cleared.
-    Clear { bucket: BucketNo },
-    Invite { who: Person, bucket: BucketNo, address: Address, role: Role },
-    RemoveInvitation { who: Person, bucket: BucketNo, address: Address },
-    RemoveUser { who: Person, bucket: BucketNo, address: Address },
-    SetRole { who: Person, bucket: BucketNo, address: Address, role: Role },
-    Transfer { who: Person, bucket: BucketNo, address: Address },
-    SetMuted { who: Person, bucket: BucketNo, address: Address, muted: bool },
-    SetOptions { who: Person, bucket: BucketNo, options: u8 },
-    SendFeedback { who: Person, bucket: BucketNo },
-    SwitchPlan { who: Person, bucket: BucketNo, plan: PlanName },
-    ClaimTrial { who: Person, bucket: BucketNo },
-    RotateSecret { who: Person, bucket: BucketNo, secret: SecretNo },
+    Clear {
+        bucket: BucketNo,
+    },
+    Invite {
+        who: Person,
+        bucket: BucketNo,
+        address: Address,
+        role: Role,
+    },
+    RemoveInvitation {
+        who: Person,
+        bucket: BucketNo,
+        address: Address,
+    },
+    RemoveUser {
+        who: Person,
+        bucket: BucketNo,
+        address: Address,
+    },
+    SetRole {
+        who: Person,
+        bucket: BucketNo,
+        address: Address,
+        role: Role,
+    },
+    Transfer {
+        who: Person,
+        bucket: BucketNo,
+        address: Address,
+    },
+    SetMuted {
+        who: Person,
+        bucket: BucketNo,
+        address: Address,
+        muted: bool,
+    },
+    SetOptions {
+        who: Person,
+        bucket: BucketNo,
+        options: u8,
+    },
+    SendFeedback {
+        who: Person,
+        bucket: BucketNo,
+    },
+    SwitchPlan {
+        who: Person,
+        bucket: BucketNo,
+        plan: PlanName,
+    },
+    ClaimTrial {
+        who: Person,
+        bucket: BucketNo,
+    },
+    RotateSecret {
+        who: Person,
+        bucket: BucketNo,
+        secret: SecretNo,
+    },
     /// An agent shows a bucket's keys and reports.
-    Link { bucket: BucketNo, secret: SecretNo, server: ServerNo },
-    Connect { bucket: BucketNo, secret: SecretNo, server: ServerNo, connection: ConnectionNo },
-    Disconnect { connection: ConnectionNo, oversized: bool },
+    Link {
+        bucket: BucketNo,
+        secret: SecretNo,
+        server: ServerNo,
+    },
+    Connect {
+        bucket: BucketNo,
+        secret: SecretNo,
+        server: ServerNo,
+        connection: ConnectionNo,
+    },
+    Disconnect {
+        connection: ConnectionNo,
+        oversized: bool,
+    },
     /// Somebody shows keys of no bucket that nobody has shown before.
-    Guess { from: u8, guess: u8 },
-    DeleteServer { who: Person, bucket: BucketNo, server: ServerNo },
+    Guess {
+        from: u8,
+        guess: u8,
+    },
+    DeleteServer {
+        who: Person,
+        bucket: BucketNo,
+        server: ServerNo,
+    },
     /// Stripe tells of a bucket's subscription, which ends in so many seconds, if at all.
-    Told { bucket: BucketNo, plan: PlanName, ends_in: Option<u32>, event: Option<EventNo> },
+    Told {
+        bucket: BucketNo,
+        plan: PlanName,
+        ends_in: Option<u32>,
+        event: Option<EventNo>,
+    },
     /// Stripe tells of something from which nothing follows.
-    NoteEvent { event: EventNo },
-    BeginChange { who: Person, bucket: BucketNo, change: ChangeNo },
-    NoteCall { bucket: BucketNo, change: ChangeNo },
+    NoteEvent {
+        event: EventNo,
+    },
+    BeginChange {
+        who: Person,
+        bucket: BucketNo,
+        change: ChangeNo,
+    },
+    NoteCall {
+        bucket: BucketNo,
+        change: ChangeNo,
+    },
     /// A change has led to a subscription; `replaced` where another one is still to be ended.
-    EndChange { who: Person, bucket: BucketNo, change: ChangeNo, plan: PlanName, replaced: bool },
-    DropChange { bucket: BucketNo, change: ChangeNo },
-    LeaveChange { bucket: BucketNo, change: ChangeNo },
+    EndChange {
+        who: Person,
+        bucket: BucketNo,
+        change: ChangeNo,
+        plan: PlanName,
+        replaced: bool,
+    },
+    DropChange {
+        bucket: BucketNo,
+        change: ChangeNo,
+    },
+    LeaveChange {
+        bucket: BucketNo,
+        change: ChangeNo,
+    },
     /// A bucket changes hands with what pays for it.
-    TransferPaid { who: Person, bucket: BucketNo, address: Address, change: ChangeNo, plan: PlanName },
+    TransferPaid {
+        who: Person,
+        bucket: BucketNo,
+        address: Address,
+        change: ChangeNo,
+        plan: PlanName,
+    },
     /// A person becomes a customer of Stripe's, and is no longer the one `before`.
-    SetCustomer { who: Person, customer: u8, before: Option<u8> },
-    LeaseMail { bucket: BucketNo },
-    NoteMail { bucket: BucketNo },
-    ReturnMail { bucket: BucketNo },
+    SetCustomer {
+        who: Person,
+        customer: u8,
+        before: Option<u8>,
+    },
+    LeaseMail {
+        bucket: BucketNo,
+    },
+    NoteMail {
+        bucket: BucketNo,
+    },
+    ReturnMail {
+        bucket: BucketNo,
+    },
 }
 
 impl Command {
@@ -224,7 +354,9 @@ impl fmt::Display for Command {
                 ends_in.map_or(Ok(()), |seconds| write!(f, " for {seconds} seconds"))?;
                 event.map_or(Ok(()), |event| write!(f, " (event {})", event.0))
             }
-            Self::NoteEvent { event } => write!(f, "Stripe tells event {}, of which nothing follows", event.0),
+            Self::NoteEvent { event } => {
+                write!(f, "Stripe tells event {}, of which nothing follows", event.0)
+            }
             Self::BeginChange { who, bucket, change } => {
                 write!(f, "{who} begins change {} of what pays for {bucket}", change.0)
             }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use shared::domain::{PlanName, Role};
 
 use super::{
-    Address, Answer, Audit, Bucket, BucketNo, CHANGE_LEASE, Change, Command, DAY, INVITATION_DAYS, Invitation,
-    MAIL_LEASE, Mail, Member, Outcome, Person, Server, State, Subscription, Time,
+    Address, Answer, Audit, Bucket, BucketNo, CHANGE_LEASE, Change, Command, DAY, INVITATION_DAYS,
+    Invitation, MAIL_LEASE, Mail, Member, Person, Server, State, Subscription, Time,
 };
 
 impl Audit {
@@ -50,6 +50,13 @@ impl Bucket {
         self.note(Audit { address: Some(address), ..Audit::new("clear_invitation", actor) });
     }
 
+    /// `who` invites `address`, again if it is invited.
+    pub(super) fn invite(&mut self, who: Person, address: Address, role: Role, now: Time) {
+        let expires = now + INVITATION_DAYS * DAY;
+        self.invitations.insert(address, Invitation { role, by: who, expires });
+        self.note(Audit { address: Some(address), role: Some(role), ..Audit::new("invite", who) });
+    }
+
     /// `person` is a member from now on, by an invitation that is gone then.
     pub(super) fn accept(&mut self, person: Person, address: Address, role: Role) {
         self.invitations.remove(&address);
@@ -60,7 +67,7 @@ impl Bucket {
 
 impl State {
     /// Carries out `command`, against which nothing speaks: [`State::refusals`] is empty.
-    pub(super) fn carry_out(&mut self, command: &Command) -> Outcome {
+    pub(super) fn carry_out(&mut self, command: &Command) -> Answer {
         let now = self.now;
         match command {
             Command::Wait { seconds } => self.now += seconds,
@@ -80,11 +87,11 @@ impl State {
             }
             Command::NoteEvent { event } => drop(self.events.insert(*event)),
             Command::SetCustomer { who, customer, before } => {
-                let Some(user) = self.users.get_mut(who) else { return Ok(Answer::Done) };
+                let Some(user) = self.users.get_mut(who) else { return Answer::Done };
                 if user.customer == *before {
                     user.customer = Some(*customer);
                 }
-                return Ok(user.customer.map_or(Answer::Done, Answer::Customer));
+                return user.customer.map_or(Answer::Done, Answer::Customer);
             }
             Command::ClaimTrial { who, bucket } => {
                 let days = self.plans.trial().map_or(0, |(_, days)| days);
@@ -141,7 +148,7 @@ impl State {
             | Command::Clear { .. }
             | Command::Guess { .. } => {}
         }
-        Ok(Answer::Done)
+        Answer::Done
     }
 
     fn create(&mut self, who: Person, bucket: BucketNo, secret: super::SecretNo) {
@@ -169,7 +176,7 @@ impl State {
     }
 
     /// Carries out a `command` that changes the bucket `no` alone.
-    fn carry_out_in(&mut self, no: BucketNo, command: &Command) -> Outcome {
+    fn carry_out_in(&mut self, no: BucketNo, command: &Command) -> Answer {
         let now = self.now;
         let trial = self.plans.trial().map(|(plan, _)| plan.clone());
         let user_of = |address: &Address| self.user_of(*address);
@@ -182,13 +189,13 @@ impl State {
             | Command::SetMuted { address, .. } => user_of(address),
             _ => None,
         };
-        let Some(bucket) = self.buckets.get_mut(&no) else { return Ok(Answer::Done) };
+        let Some(bucket) = self.buckets.get_mut(&no) else { return Answer::Done };
         match command {
             Command::Update { who, name, comment, .. } => {
                 bucket.name = name.unwrap_or(bucket.name);
                 bucket.comment = comment.unwrap_or(bucket.comment);
                 bucket.note(Audit::new("update", *who));
-                return Ok(bucket.answer());
+                return bucket.answer();
             }
             Command::Delete { who, .. } => {
                 bucket.deleted = true;
@@ -202,10 +209,7 @@ impl State {
                     let entry = Audit::new("add_user", *who);
                     bucket.note(Audit { target: Some(target), role: Some(*role), ..entry });
                 } else {
-                    let expires = now + INVITATION_DAYS * DAY;
-                    bucket.invitations.insert(*address, Invitation { role: *role, by: *who, expires });
-                    let entry = Audit::new("invite", *who);
-                    bucket.note(Audit { address: Some(*address), role: Some(*role), ..entry });
+                    bucket.invite(*who, *address, *role, now);
                 }
             }
             Command::RemoveInvitation { who, address, .. } => {
@@ -226,13 +230,13 @@ impl State {
                 }
                 bucket.note(Audit { target, role: Some(*role), ..Audit::new("set_role", *who) });
             }
-            Command::Transfer { who, .. } => return Ok(bucket.hand_over(*who, target)),
+            Command::Transfer { who, .. } => return bucket.hand_over(*who, target),
             Command::TransferPaid { who, plan, .. } => {
                 bucket.plan = plan.clone();
                 bucket.plan_ends = None;
                 bucket.pay(plan, None, false);
                 bucket.change = None;
-                return Ok(bucket.hand_over(*who, target));
+                return bucket.hand_over(*who, target);
             }
             Command::SetMuted { who, muted, .. } => {
                 if let Some(member) = target.and_then(|target| bucket.members.get_mut(&target)) {
@@ -255,12 +259,12 @@ impl State {
                     bucket.put_on(plan, None, trial.as_ref(), now);
                     bucket.note(Audit::new("upgrade", *who));
                 }
-                return Ok(bucket.answer());
+                return bucket.answer();
             }
             Command::RotateSecret { who, secret, .. } => {
                 bucket.secret = *secret;
                 bucket.note(Audit::new("rotate_secret", *who));
-                return Ok(bucket.answer());
+                return bucket.answer();
             }
             Command::Link { server, .. } => {
                 let new = !bucket.servers.contains_key(server);
@@ -269,7 +273,7 @@ impl State {
                 if new {
                     bucket.note(Audit { server: Some(*server), ..Audit::new("link_server", None) });
                 }
-                return Ok(Answer::Linked { new });
+                return Answer::Linked { new };
             }
             Command::DeleteServer { who, server, .. } => {
                 bucket.servers.remove(server);
@@ -317,7 +321,7 @@ impl State {
             Command::ReturnMail { .. } => bucket.mail.lease = None,
             _ => {}
         }
-        Ok(Answer::Done)
+        Answer::Done
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use shared::domain::Role;
 
 use super::{
-    Address, Answer, Audit, BucketNo, CHANGE_LEASE, Command, GUESSES, GUESSES_COUNT, No, Outcome, Person, State, User,
+    Address, Answer, Audit, BucketNo, CHANGE_LEASE, Command, GUESSES, GUESSES_COUNT, No, Outcome, Person,
+    State, User,
 };
 
 /// A command, or what is left of one.
@@ -60,7 +61,9 @@ impl State {
     #[must_use]
     pub fn steps(&self, op: &Op) -> Vec<(Self, Next)> {
         match op {
-            Op::Do(command @ (Command::SignIn { who, address, at } | Command::SignInCutOff { who, address, at })) => {
+            Op::Do(
+                command @ (Command::SignIn { who, address, at } | Command::SignInCutOff { who, address, at }),
+            ) => {
                 let cut_off = matches!(command, Command::SignInCutOff { .. });
                 vec![self.identified(*who, *address, *at, cut_off)]
             }
@@ -69,7 +72,9 @@ impl State {
             }
             Op::Do(command @ Command::Invite { who, bucket, address, .. }) => {
                 if let Some(waiting) = self.unfinished_invitee(*who, *bucket, *address, op) {
-                    return vec![(self.clone(), Next::Then(waiting))];
+                    let mut steps = vec![(self.clone(), Next::Then(waiting))];
+                    steps.extend(self.renewed(command));
+                    return steps;
                 }
                 let expired = self.expired(*bucket);
                 let mut steps = self.done(command);
@@ -95,15 +100,28 @@ impl State {
                 }
                 self.done(command)
             }
-            Op::Do(Command::Guess { from, .. }) => self.guessed(*from),
-            Op::Do(command) => self.done(command),
-            Op::Again(command @ Command::Invite { who, bucket, address, .. }) => {
-                match self.unfinished_invitee(*who, *bucket, *address, op) {
-                    Some(waiting) => vec![(self.clone(), Next::Then(waiting))],
-                    None => self.done(command),
+            Op::Do(
+                command @ (Command::RemoveUser { who, address, .. } | Command::SetMuted { who, address, .. }),
+            ) => {
+                let mut steps = self.done(command);
+                // That the address is one's own is looked at first; what the bucket shows may follow later.
+                if self.user_of(*address) == Some(*who) && self.refusals(command) == [No::RoleTooLow] {
+                    let mut state = self.clone();
+                    let answer = state.carry_out(command);
+                    steps.push((state, Next::Done(Ok(answer))));
                 }
+                steps
             }
-            Op::Again(command) => self.done(command),
+            Op::Do(Command::Guess { from, .. }) => self.guessed(*from),
+            Op::Again(command @ Command::Invite { who, bucket, address, .. }) => {
+                let mut steps = match self.unfinished_invitee(*who, *bucket, *address, op) {
+                    Some(waiting) => vec![(self.clone(), Next::Then(waiting))],
+                    None => return self.done(command),
+                };
+                steps.extend(self.renewed(command));
+                steps
+            }
+            Op::Do(command) | Op::Again(command) => self.done(command),
             Op::ClearExpired { command, expired } => vec![self.cleared(command, expired)],
             Op::Settle { who, address, since, invited, then } => {
                 self.settled(*who, *address, *since, invited, then)
@@ -134,8 +152,8 @@ impl State {
         let refusals = self.refusals(command);
         if refusals.is_empty() {
             let mut state = self.clone();
-            let outcome = state.carry_out(command);
-            return vec![(state, Next::Done(outcome))];
+            let answer = state.carry_out(command);
+            return vec![(state, Next::Done(Ok(answer)))];
         }
         refusals.into_iter().map(|no| (self.clone(), Next::Done(Err(no)))).collect()
     }
@@ -187,17 +205,22 @@ impl State {
     }
 
     /// Whoever is invited may have something waiting, which comes first.
-    fn unfinished_invitee(
-        &self,
-        who: Person,
-        bucket: BucketNo,
-        address: Address,
-        op: &Op,
-    ) -> Option<Op> {
+    fn unfinished_invitee(&self, who: Person, bucket: BucketNo, address: Address, op: &Op) -> Option<Op> {
         let may = self.role(bucket, who).is_some_and(|role| role.may(shared::domain::Right::Invite));
         let invitee = self.user_of(address).filter(|invitee| may && *invitee != who)?;
         let user = self.users.get(&invitee).filter(|user| user.unfinished)?;
         Some(self.settle(invitee, user, Next::Then(op.clone())))
+    }
+
+    /// Who has seen that the address is invited renews that, even if it has become somebody's meanwhile who
+    /// is yet to take it up.
+    fn renewed(&self, command: &Command) -> Option<(Self, Next)> {
+        let Command::Invite { who, bucket, address, role } = command else { return None };
+        let mut state = self.clone();
+        let bucket = state.buckets.get_mut(bucket)?;
+        bucket.invitations.get(address)?;
+        bucket.invite(*who, *address, *role, self.now);
+        Some((state, Next::Done(Ok(Answer::Done))))
     }
 
     /// The addresses whose invitations to the live `bucket` have expired.
@@ -215,6 +238,7 @@ impl State {
             return (state, Next::Then(Op::Again(command.clone())));
         };
         if let Some(bucket) = state.buckets.get_mut(bucket)
+            && !bucket.deleted
             && bucket.invitations.get(address).is_some_and(|invitation| invitation.expires <= self.now)
         {
             bucket.clear_invitation(*address, *who);
@@ -258,37 +282,34 @@ impl State {
             .collect();
         if !stale.is_empty() {
             let followed = |no: BucketNo| {
-                let mut state = self.clone();
-                if let Some(bucket) = state.buckets.get_mut(&no) {
+                let mut after = self.clone();
+                if let Some(bucket) = after.buckets.get_mut(&no) {
                     if let Some(member) = bucket.members.get_mut(&who) {
                         member.address = address;
                     }
                     bucket.note(Audit::new("change_address", who));
                 }
-                (state, on(BTreeSet::new()))
+                (after, on(BTreeSet::new()))
             };
             return stale.into_iter().map(followed).collect();
         }
-        let mut state = self.clone();
-        if let Some(user) = state.users.get_mut(&who)
+        let mut after = self.clone();
+        if let Some(user) = after.users.get_mut(&who)
             && (user.address, user.since) == (address, since)
         {
             user.unfinished = false;
         }
-        vec![(state, then.clone())]
+        vec![(after, then.clone())]
     }
 
     /// `who`, whose address is `address`, takes up what waits for it in `no`.
     fn take_up(&mut self, who: Person, address: Address, no: BucketNo) {
         let now = self.now;
         let is_present = self.user_of(address) == Some(who);
-        let Some(bucket) = self.buckets.get_mut(&no) else { return };
+        // What hangs under a deleted one goes with it.
+        let Some(bucket) = self.buckets.get_mut(&no).filter(|bucket| !bucket.deleted) else { return };
         let Some(invitation) = bucket.invitations.get(&address).filter(|_| is_present) else { return };
-        if now >= invitation.expires {
-            bucket.clear_invitation(address, who);
-        } else if bucket.deleted {
-            // It goes with the rest.
-        } else if bucket.members.contains_key(&who) {
+        if now >= invitation.expires || bucket.members.contains_key(&who) {
             bucket.clear_invitation(address, who);
         } else {
             // What the inviter may still grant; nobody grants themselves anything.

@@ -8,7 +8,9 @@ use super::{
         BucketPointerRow, EmailClaimRow, InvitationPointerRow, InvitationRow, Item, MemberRow, from_item,
     },
     keys::{INVITATION_PREFIX, Key},
-    members::{NOT_DELETED, PeopleError, check_live, check_right, role_is_one_of, without_right},
+    members::{
+        NOT_DELETED, PeopleError, check_claim, check_live, check_right, role_is_one_of, without_right,
+    },
     plans::{is_on_same_plan, plan_as_read},
     transaction::Write,
 };
@@ -215,12 +217,7 @@ impl Store {
         let pointer = BucketPointerRow { user_id: user.id.clone(), bucket_id: bucket.id.clone() };
         self.transaction("add_user")
             .guarded_by(check_right(&bucket.id, actor, Right::Invite), without_right(Right::Invite))
-            .guarded(
-                Write::check(Key::email_claim(email))
-                    .when("#user_id = :user")
-                    .value(":user", user.id.as_str()),
-                PeopleError::Changed,
-            )
+            .guarded(check_claim(email, &user.id), PeopleError::Changed)
             .guarded(
                 Write::check(Key::invitation(&bucket.id, email)).when("attribute_not_exists(#pk)"),
                 PeopleError::Changed,
@@ -301,11 +298,12 @@ impl Store {
                 change
                     .guarded(delete.when("attribute_exists(#pk)"), PeopleError::Changed)
                     .guarded(is_member, PeopleError::Changed)
+                    .guarded(check_claim(email, user), PeopleError::Changed)
             }
         };
         change
             .with(Write::delete(Key::invitation_pointer(email, bucket)))
-            .guarded(free_seat(bucket).when("attribute_exists(#pk)"), PeopleError::BucketNotFound)
+            .guarded(free_seat(bucket).live(), PeopleError::BucketNotFound)
             .with(audit::entry(bucket, actor, Action::ClearInvitation, now).at_address(email).write()?)
             .commit()
             .await
@@ -333,7 +331,9 @@ impl Store {
             let outcome = match self.invitation(bucket, &user.email).await? {
                 None => return Ok(()),
                 // Who has moved on is followed up by whoever moved them.
-                Some(_) if attempt > 0 && self.user_of_address(&user.email).await?.as_ref() != Some(&user.id) => {
+                Some(_)
+                    if attempt > 0 && self.user_of_address(&user.email).await?.as_ref() != Some(&user.id) =>
+                {
                     return Ok(());
                 }
                 Some(invitation) if invitation.is_live(now) => {
@@ -351,7 +351,7 @@ impl Store {
                         .clear_invitation(bucket, &user.id, &user.email, Needless::Member(&user.id), now)
                         .await
                     {
-                        Ok(()) | Err(PeopleError::Changed) => {}
+                        Ok(()) | Err(PeopleError::Changed | PeopleError::BucketNotFound) => {}
                         Err(error) => return Err(as_store_error(error)),
                     }
                 }
@@ -385,12 +385,7 @@ impl Store {
                 PeopleError::Changed,
             )
             .with(Write::delete(Key::invitation_pointer(&user.email, bucket)))
-            .guarded(
-                Write::check(Key::email_claim(&user.email))
-                    .when("#user_id = :user")
-                    .value(":user", user.id.as_str()),
-                PeopleError::Changed,
-            )
+            .guarded(check_claim(&user.email, &user.id), PeopleError::Changed)
             .guarded(check_live(bucket), PeopleError::BucketNotFound)
             .guarded(
                 Write::put_new(&MemberRow::new(bucket, &new_member(user, role, now))),

@@ -96,11 +96,14 @@ pub(super) fn check_live(bucket: &BucketId) -> Write {
 /// The condition on a bucket's row that it was not deleted, where another one needs the row.
 pub(super) const NOT_DELETED: &str = "attribute_not_exists(#deleted_at)";
 
+/// The guard that `email` is the address of `user`.
+pub(super) fn check_claim(email: &Email, user: &UserId) -> Write {
+    Write::check(Key::email_claim(email)).when("#user_id = :user").value(":user", user.as_str())
+}
+
 /// The guard that `target` still has the address by which they were found; failing, nobody has it.
 fn check_address(target: &Target) -> Write {
-    Write::check(Key::email_claim(&target.email))
-        .when("#user_id = :target")
-        .value(":target", target.id.as_str())
+    check_claim(&target.email, &target.id)
 }
 
 /// What a failed guard on a bucket that `me` must own means.

@@ -324,7 +324,7 @@ impl Store {
     ///
     /// # Errors
     /// The server is not linked, or the bucket or its secret has changed; or its last connection was closed a
-    /// while ago for what the agent sends first, which it would send again.
+    /// while ago, or just now, for what the agent sends first, which it would send again.
     pub async fn connect_server(&self, agent: &Agent, id: &str, now: Timestamp) -> Result<(), AgentError> {
         let Agent { bucket, server: Some(server) } = agent else { return Err(AgentError::NotLinked) };
         if server.oversized_at.is_some_and(|at| now < at.plus_seconds(OVERSIZED_SECONDS)) {
@@ -345,12 +345,16 @@ impl Store {
             server: server.name.clone(),
             ttl: until.as_seconds(),
         };
+        let write = match server.oversized_at {
+            Some(at) => write.when("#oversized_at = :oversized_at").value(":oversized_at", at),
+            None => write.when("attribute_exists(#pk)").when("attribute_not_exists(#oversized_at)"),
+        };
         self.transaction("connect_server")
             .guarded(check_secret(bucket), AgentError::WrongKeys)
-            .guarded(
-                write.when("attribute_exists(#pk)").value(":now", now).value(":ids", &ids),
-                AgentError::NotLinked,
-            )
+            .guarded_by(write.value(":now", now).value(":ids", &ids), |old| match old {
+                Some(_) => AgentError::Changed,
+                None => AgentError::NotLinked,
+            })
             .with(Write::put(&connection))
             .commit()
             .await

@@ -6,6 +6,7 @@ use super::{
     buckets::{CHANGE_ATTEMPTS, before_attempt},
     items::{EmailClaimRow, UserRow, from_item},
     keys::Key,
+    members::check_live,
     transaction::{Refused, Write},
 };
 use crate::domain::{Email, Timestamp, User, UserId, Username};
@@ -96,7 +97,10 @@ impl Store {
             }
             // Another request of the same person was first.
             let id = user.id;
-            user = self.user(&id).await?.ok_or_else(|| StoreError::Row(format!("user {} is gone", id.as_str())))?;
+            user = self
+                .user(&id)
+                .await?
+                .ok_or_else(|| StoreError::Row(format!("user {} is gone", id.as_str())))?;
         }
         Err(StoreError::Unavailable("the address kept changing".to_owned()).into())
     }
@@ -114,6 +118,7 @@ impl Store {
         }
         let moved = User { email: email.clone(), email_from, unfinished: true, ..user.clone() };
         let claim = EmailClaimRow { email: email.clone(), user_id: user.id.clone() };
+        let me = user.id.clone();
         let committed = self
             .transaction("change_address")
             .guarded(
@@ -127,7 +132,14 @@ impl Store {
                 .value(":true", true),
                 Refused::By(Guard::Moved),
             )
-            .guarded(Write::put_new(&claim), Refused::By(Guard::EmailTaken))
+            .guarded_by(Write::put_new(&claim), move |old| {
+                match old.map(from_item::<EmailClaimRow>).transpose() {
+                    // By a request of their own.
+                    Ok(Some(claim)) if claim.user_id == me => Refused::By(Guard::Moved),
+                    Ok(_) => Refused::By(Guard::EmailTaken),
+                    Err(error) => error.into(),
+                }
+            })
             .guarded(
                 Write::delete(Key::email_claim(&user.email))
                     .when("#user_id = :me")
@@ -167,6 +179,7 @@ impl Store {
                         .value(":email", user.email.as_str()),
                     Refused::By(Elsewhere),
                 )
+                .guarded(check_live(&bucket.id), Refused::By(Elsewhere))
                 .with(audit::entry(&bucket.id, &user.id, Action::ChangeAddress, now).write()?)
                 .commit()
                 .await;
