@@ -70,78 +70,145 @@ type Meeting<'s> = (Check<'s>, BTreeSet<Guard>);
 /// The guards, each with what notices that it is missing, if anything does.
 pub type Controlled = BTreeMap<Guard, Option<String>>;
 
-/// Takes each guard out in turn. `progress` is told of each.
+/// The guards of a document, each with what noticed that it was missing.
+pub type Known = BTreeMap<Guard, String>;
+
+/// What `document` says, as far as it can be read.
+#[must_use]
+pub fn known(document: &str) -> Known {
+    let mut change = "";
+    let mut known = Known::new();
+    for line in document.lines() {
+        if let Some(title) = line.strip_prefix("## ") {
+            change = title;
+        }
+        let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        if let [row, condition, noticed] = cells.as_slice() {
+            let condition = condition.trim_matches('`').to_owned();
+            let guard = Guard { change: change.to_owned(), row: (*row).to_owned(), condition };
+            known.insert(guard, (*noticed).to_owned());
+        }
+    }
+    known
+}
+
+/// Takes each guard out in turn, and tries first what `known` says that notices it. `progress` is told of each.
 ///
 /// # Errors
 /// A scene cannot be set, or goes wrong with all guards in.
 pub fn control(
     engines: &[Engine],
+    known: &Known,
     progress: impl Fn(&Guard, Option<&str>) + Sync,
 ) -> Result<Controlled, String> {
     let scenes = catalogue::scenes();
-    let shares: Vec<_> = std::thread::scope(|scope| {
+    let shares = in_threads(engines, |engine, share| meetings(engine, &scenes, share))?;
+    let mut meetings: Vec<_> = shares.into_iter().flatten().collect();
+    meetings.sort_by_key(|(position, ..)| *position);
+    let shares =
+        in_threads(engines, |engine, share| control_share(engine, &meetings, share, known, &progress))?;
+    Ok(shares.into_iter().flatten().collect())
+}
+
+/// What each engine's thread makes of its share: which of how many.
+fn in_threads<T: Send>(
+    engines: &[Engine],
+    work: impl Fn(&Engine, (usize, usize)) -> Result<T, Failure> + Sync,
+) -> Result<Vec<T>, String> {
+    let results: Vec<_> = std::thread::scope(|scope| {
         let running: Vec<_> = engines
             .iter()
             .enumerate()
             .map(|(position, engine)| {
-                let (scenes, progress) = (&scenes, &progress);
-                let share = (position, engines.len());
-                scope.spawn(move || control_share(engine, scenes, share, progress))
+                let work = &work;
+                scope.spawn(move || work(engine, (position, engines.len())))
             })
             .collect();
         running.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
     });
-    shares.into_iter().try_fold(Controlled::new(), |mut all, share| {
-        let share = share.map_err(|_panic| "a thread has panicked".to_owned())?;
-        all.extend(share.map_err(|error| error.to_string())?);
-        Ok(all)
+    results
+        .into_iter()
+        .map(|result| {
+            let result = result.map_err(|_panic| "a thread has panicked".to_owned())?;
+            result.map_err(|error| error.to_string())
+        })
+        .collect()
+}
+
+/// A scene by its position, and its checks, each with the guards that it meets.
+type Meetings<'s> = (usize, &'s Scene, Vec<Meeting<'s>>);
+
+fn meetings<'s>(
+    engine: &Engine,
+    scenes: &'s [Scene],
+    (position, of): (usize, usize),
+) -> Result<Vec<Meetings<'s>>, Failure> {
+    runtime().map_err(|error| Failure::Broken(error.to_string()))?.block_on(async {
+        let mut meetings = Vec::new();
+        for (number, scene) in scenes.iter().enumerate().skip(position).step_by(of) {
+            let stage = set(engine, scene).await?;
+            meetings.push((number, scene, met(&stage, scene).await?));
+        }
+        Ok(meetings)
     })
 }
 
 fn control_share(
     engine: &Engine,
-    scenes: &[Scene],
+    meetings: &[Meetings<'_>],
     (position, of): (usize, usize),
+    known: &Known,
     progress: &(impl Fn(&Guard, Option<&str>) + Sync),
 ) -> Result<Controlled, Failure> {
-    let broken = |error: &dyn std::fmt::Display| Failure::Broken(error.to_string());
-    let runtime = runtime().map_err(|error| broken(&error))?;
-    runtime.block_on(async {
-        // What each check meets with all guards in, the cheapest checks first.
-        let mut checks: Vec<(&Scene, Vec<Meeting<'_>>)> = Vec::new();
-        for scene in scenes {
-            let stage = set(engine, scene).await?;
-            checks.push((scene, met(&stage, scene).await?));
-        }
-        let guards: BTreeSet<Guard> =
-            checks.iter().flat_map(|(_, checks)| checks).flat_map(|(_, met)| met).cloned().collect();
+    runtime().map_err(|error| Failure::Broken(error.to_string()))?.block_on(async {
+        let guards: BTreeSet<&Guard> =
+            meetings.iter().flat_map(|(_, _, checks)| checks).flat_map(|(_, met)| met).collect();
         let mut controlled = Controlled::new();
         for guard in guards.into_iter().skip(position).step_by(of) {
-            let mut noticed = None;
-            'search: for (scene, checks) in &checks {
-                let mut checks = checks.iter().filter(|(_, met)| met.contains(&guard)).peekable();
-                if checks.peek().is_none() {
-                    continue;
-                }
-                let stage = set(engine, scene).await?;
-                for (check, _) in checks {
-                    let without = Arc::new(Guards::without(guard.clone()));
-                    if check.notices(&stage, &without).await? {
-                        // What goes wrong with all guards in notices nothing.
-                        if check.notices(&stage, &Arc::new(Guards::default())).await? {
-                            let title = check.title(scene);
-                            return Err(Failure::Wrong(format!("with all guards in, {title}")));
-                        }
-                        noticed = Some(check.title(scene));
-                        break 'search;
+            let first = known.get(guard);
+            let noticed =
+                match noticed(engine, meetings, guard, |title| Some(title) == first.map(String::as_str))
+                    .await?
+                {
+                    Some(title) => Some(title),
+                    None => {
+                        noticed(engine, meetings, guard, |title| Some(title) != first.map(String::as_str))
+                            .await?
                     }
-                }
-            }
-            progress(&guard, noticed.as_deref());
-            controlled.insert(guard, noticed);
+                };
+            progress(guard, noticed.as_deref());
+            controlled.insert(guard.clone(), noticed);
         }
         Ok(controlled)
     })
+}
+
+/// The first check, of those whose title `counts`, that notices that `guard` is gone.
+async fn noticed(
+    engine: &Engine,
+    meetings: &[Meetings<'_>],
+    guard: &Guard,
+    counts: impl Fn(&str) -> bool,
+) -> Result<Option<String>, Failure> {
+    for (_, scene, checks) in meetings {
+        let meets = |(check, met): &&Meeting<'_>| met.contains(guard) && counts(&check.title(scene));
+        let mut checks = checks.iter().filter(meets).peekable();
+        if checks.peek().is_none() {
+            continue;
+        }
+        let stage = set(engine, scene).await?;
+        for (check, _) in checks {
+            if check.notices(&stage, &Arc::new(Guards::without(guard.clone()))).await? {
+                let title = check.title(scene);
+                // What goes wrong with all guards in notices nothing.
+                if check.notices(&stage, &Arc::new(Guards::default())).await? {
+                    return Err(Failure::Wrong(format!("with all guards in, {title}")));
+                }
+                return Ok(Some(title));
+            }
+        }
+    }
+    Ok(None)
 }
 
 async fn set(engine: &Engine, scene: &Scene) -> Result<Stage, Failure> {

@@ -142,7 +142,8 @@ fn run_guards(_: &std::path::Path) -> Result<(), String> {
 
 #[cfg(debug_assertions)]
 fn run_guards(document: &std::path::Path) -> Result<(), String> {
-    let controlled = proof::control::control(&engines(None)?, |guard, noticed| {
+    let known = proof::control::known(&fs::read_to_string(document).unwrap_or_default());
+    let controlled = proof::control::control(&engines(None)?, &known, |guard, noticed| {
         println!("{guard}: {}", noticed.unwrap_or("NOTHING notices that it is gone"));
     })?;
     fs::write(document, proof::control::document(&controlled))
