@@ -149,6 +149,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         parameters: parameter_overrides.into_iter().collect(),
         secrets: BTreeMap::new(),
         logs: Arc::new(|function, line| tell(&format!("{function} | {line}"))),
+        functions_dynamodb: None,
     };
     if let Some(url) = &stripe {
         let keys = stripe_keys(url, |name| env::var(name).ok())?;

@@ -50,6 +50,10 @@ pub struct Options {
     pub secrets: BTreeMap<String, String>,
     /// Takes the functions' logs.
     pub logs: LogSink,
+    /// For tests: where the functions are told that `DynamoDB` is, such as `http://127.0.0.1:PORT`, instead of
+    /// [`Stack::dynamodb_endpoint`]. What stands there may fail them as a network and a busy table would; the
+    /// stack itself, its streams included, goes past it.
+    pub functions_dynamodb: Option<String>,
 }
 
 impl Options {
@@ -87,7 +91,8 @@ impl Options {
 
 impl std::fmt::Debug for Options {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { template, binaries, data, port, parameters: _, secrets: _, logs: _ } = self;
+        let Self { template, binaries, data, port, parameters: _, secrets: _, logs: _, functions_dynamodb } =
+            self;
         // Parameters may be secrets too.
         formatter
             .debug_struct("Options")
@@ -95,6 +100,7 @@ impl std::fmt::Debug for Options {
             .field("binaries", binaries)
             .field("data", data)
             .field("port", port)
+            .field("functions_dynamodb", functions_dynamodb)
             .finish_non_exhaustive()
     }
 }
@@ -241,7 +247,16 @@ impl Stack {
         listener.set_nonblocking(true).map_err(StartError::Listen)?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Listen)?;
 
-        let Options { template: _, binaries, data, port: _, parameters: _, secrets, logs } = options;
+        let Options {
+            template: _,
+            binaries,
+            data,
+            port: _,
+            parameters: _,
+            secrets,
+            logs,
+            functions_dynamodb,
+        } = options;
         let binaries = std::path::absolute(&binaries).unwrap_or(binaries);
         for function in &template.functions {
             let path = binaries.join(&function.name);
@@ -270,7 +285,10 @@ impl Stack {
 
         let secrets = Secrets::new(secrets);
         let environment = BTreeMap::from([
-            ("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), dynamodb_endpoint.clone()),
+            (
+                "AWS_ENDPOINT_URL_DYNAMODB".to_owned(),
+                functions_dynamodb.unwrap_or_else(|| dynamodb_endpoint.clone()),
+            ),
             ("AWS_ENDPOINT_URL_SESV2".to_owned(), format!("{origin}{}", mail::ENDPOINT)),
             ("AWS_ENDPOINT_URL_SECRETS_MANAGER".to_owned(), format!("{origin}{}", secrets.endpoint())),
         ]);

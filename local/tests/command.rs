@@ -27,6 +27,7 @@ async fn stack() -> Stack {
         parameters: std::collections::BTreeMap::new(),
         secrets: std::collections::BTreeMap::new(),
         logs: Arc::new(|_, _| {}),
+        functions_dynamodb: None,
     };
     Stack::start(options).await.unwrap()
 }

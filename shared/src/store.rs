@@ -102,9 +102,32 @@ where
             if retryable { StoreError::Unavailable(text) } else { StoreError::Refused(text) }
         }
         SdkError::TimeoutError(_) => StoreError::Unavailable("it does not answer in time".to_owned()),
-        // Without credentials no waiting helps.
-        SdkError::DispatchFailure(failure) if failure.is_other() => StoreError::Refused(chain(error)),
+        // Without credentials no waiting helps. A connection that is closed before its answer is of this kind
+        // too, but known to pass.
+        SdkError::DispatchFailure(failure) if failure.is_other() && failure.as_other().is_none() => {
+            StoreError::Refused(chain(error))
+        }
         SdkError::ConstructionFailure(_) => StoreError::Refused(chain(error)),
         _ => StoreError::Unavailable(chain(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::operation::get_item::GetItemError;
+    use aws_smithy_runtime_api::client::result::ConnectorError;
+    use aws_smithy_types::retry::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_closed_may_be_there_in_a_moment_and_credentials_may_not() {
+        for (kind, may_pass) in [(Some(ErrorKind::TransientError), true), (None, false)] {
+            let failure = ConnectorError::other("it did not work".into(), kind);
+
+            let error = store_error(&SdkError::<GetItemError>::dispatch_failure(failure));
+
+            assert_eq!(matches!(error, StoreError::Unavailable(_)), may_pass, "{error:?}");
+        }
     }
 }

@@ -46,6 +46,20 @@ impl Api {
 
     /// As deployed with these template parameters, and these secrets in Secrets Manager.
     pub(crate) async fn deployed(parameters: &[(&str, &str)], secrets: BTreeMap<String, String>) -> Self {
+        Self::start_with(parameters, secrets, None).await
+    }
+
+    /// As deployed with these template parameters, its functions reaching the table through what stands at
+    /// `endpoint`.
+    pub(crate) async fn behind(endpoint: String, parameters: &[(&str, &str)]) -> Self {
+        Self::start_with(parameters, BTreeMap::new(), Some(endpoint)).await
+    }
+
+    async fn start_with(
+        parameters: &[(&str, &str)],
+        secrets: BTreeMap<String, String>,
+        functions_dynamodb: Option<String>,
+    ) -> Self {
         let lines = Lines::new();
         for secret in secrets.values() {
             Lines::must_not_hold(&serde_json::from_str(secret).unwrap_or_default());
@@ -59,6 +73,7 @@ impl Api {
             parameters: parameters.iter().map(own).collect::<BTreeMap<_, _>>(),
             secrets,
             logs: lines.sink(),
+            functions_dynamodb,
         };
         Self { stack: Stack::start(options).await.unwrap(), lines }
     }
@@ -168,10 +183,7 @@ impl Api {
     /// Every row of the table, ordered by key; without the marks of mails, which come behind a change.
     pub(crate) async fn rows(&self) -> Vec<Value> {
         let answer = self.database().scan().table_name(self.stack.table_name()).send().await.unwrap();
-        let mut rows: Vec<Value> = serde_dynamo::from_items(answer.items.unwrap()).unwrap();
-        for row in rows.iter_mut().filter_map(Value::as_object_mut) {
-            row.retain(|name, _| !matches!(name.as_str(), "mail_lease" | "mailed_at"));
-        }
+        let mut rows = read(answer.items.unwrap());
         rows.sort_by_key(|row| (row["pk"].to_string(), row["sk"].to_string()));
         rows
     }
@@ -192,6 +204,15 @@ impl Api {
     }
 }
 
+/// Rows as JSON; without the marks of mails, which come behind a change.
+fn read(items: Vec<HashMap<String, AttributeValue>>) -> Vec<Value> {
+    let mut rows: Vec<Value> = serde_dynamo::from_items(items).unwrap();
+    for row in rows.iter_mut().filter_map(Value::as_object_mut) {
+        row.retain(|name, _| !matches!(name.as_str(), "mail_lease" | "mailed_at"));
+    }
+    rows
+}
+
 /// The table itself.
 #[derive(Clone)]
 pub(crate) struct Table {
@@ -200,6 +221,13 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// The rows under `pk`, in their order, without the marks of mails.
+    pub(crate) async fn under(&self, pk: &str) -> Vec<Value> {
+        let query = self.client.query().table_name(&self.name).key_condition_expression("pk = :pk");
+        let query = query.expression_attribute_values(":pk", AttributeValue::S(pk.to_owned()));
+        read(query.consistent_read(true).send().await.unwrap().items.unwrap())
+    }
+
     /// Puts a row as it is.
     pub(crate) async fn put(&self, row: &Value) {
         self.client.put_item().table_name(&self.name).set_item(Some(item(row))).send().await.unwrap();

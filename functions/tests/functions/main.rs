@@ -18,6 +18,7 @@ mod current_role;
 mod destroy;
 mod documented;
 mod every_route;
+mod faults;
 mod fields;
 mod get_subscription;
 mod guards;

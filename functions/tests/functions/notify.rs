@@ -90,11 +90,15 @@ async fn a_refusal_mails_nobody() {
     assert_eq!(mails(&api).await, [] as [Value; 0]);
 }
 
-/// A batch of stream records with the rows of `kind` in `rows` as inserted.
+/// A batch of stream records with the audit rows of `action` in `rows` as inserted.
 fn batch(rows: &[Value], action: &str) -> Vec<u8> {
+    batch_of(rows.iter().filter(|row| row["type"] == "audit" && row["action"] == action))
+}
+
+/// A batch of stream records with `rows` as inserted, in their order.
+fn batch_of<'r>(rows: impl IntoIterator<Item = &'r Value>) -> Vec<u8> {
     let records: Vec<Value> = rows
-        .iter()
-        .filter(|row| row["type"] == "audit" && row["action"] == action)
+        .into_iter()
         .map(|row| {
             let image: Value = row
                 .as_object()
@@ -115,8 +119,81 @@ fn batch(rows: &[Value], action: &str) -> Vec<u8> {
 }
 
 async fn deliver(api: &Api, action: &str) -> Value {
-    let batch = batch(&api.rows().await, action);
+    delivered(api, batch(&api.rows().await, action)).await
+}
+
+/// What `notify` answers to `batch`.
+async fn delivered(api: &Api, batch: Vec<u8>) -> Value {
     serde_json::from_slice(&api.stack.invoke("notify", batch).await.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_batch_goes_as_far_as_what_fails_and_on_from_there_and_every_mail_goes_once() {
+    let api = Api::start().await;
+    let owner = api.user("owner@example.com").await;
+    let bucket = owner.creates_bucket("Servers").await;
+    for name in ["a", "b", "c"] {
+        owner.invites(&bucket, &format!("{name}@example.com"), "user").await.ok();
+    }
+    assert_eq!(mails(&api).await.len(), 3);
+    // As if nothing had been mailed yet, and another delivery were sending the one in the middle.
+    let mut rows = api.rows_of("audit").await;
+    rows.retain(|row| row["action"] == "invite");
+    rows.reverse();
+    for (number, row) in rows.iter().enumerate() {
+        let mut row = row.clone();
+        if number == 1 {
+            row["mail_lease"] = json!(4_102_444_800_000_u64);
+        }
+        api.put_row(&row).await;
+    }
+
+    let first = delivered(&api, batch_of(&rows)).await;
+
+    assert_eq!(first, json!({ "batchItemFailures": [{ "itemIdentifier": rows[1]["id"] }] }));
+    assert_eq!(mails(&api).await.len(), 4);
+    // Lambda delivers what failed, and all behind it, once more; and perhaps what went before, too.
+    let mut row = rows[1].clone();
+    row["mail_lease"] = json!(1);
+    api.put_row(&row).await;
+    for _ in 0..2 {
+        assert_eq!(delivered(&api, batch_of(&rows)).await, json!({ "batchItemFailures": [] }));
+    }
+    let invitation = |to| (to, "owner invites you to Servers");
+    let [a, b, c] = ["a@example.com", "b@example.com", "c@example.com"].map(invitation);
+    assert_eq!(summary(&mails(&api).await), expected(&[a, b, c, c, b, a]));
+}
+
+#[tokio::test]
+async fn a_deletion_that_comes_before_what_it_ends_clears_all_and_mails_nobody() {
+    let api = Api::start().await;
+    let owner = api.user("owner@example.com").await;
+    let member = api.user("member@example.com").await;
+    let bucket = owner.creates_bucket("Servers").await;
+    owner.adds(&bucket, &member, "user").await;
+    owner.invites(&bucket, "new@example.com", "user").await.ok();
+    assert_eq!(mails(&api).await.len(), 2);
+    // As if nothing had been mailed yet, and the bucket were just deleted.
+    let mut row = api.rows_of("bucket").await.remove(0);
+    row["deleted_at"] = json!(1);
+    api.put_row(&row).await;
+    let mut records = api.rows_of("audit").await;
+    for row in &records {
+        api.put_row(row).await;
+    }
+    records[0]["action"] = json!("delete");
+
+    for _ in 0..2 {
+        assert_eq!(delivered(&api, batch_of(&records)).await, json!({ "batchItemFailures": [] }));
+        records.reverse();
+    }
+
+    assert_eq!(mails(&api).await.len(), 2);
+    let rows = api.rows().await;
+    let mut left: Vec<_> = rows.iter().map(|row| row["type"].as_str().unwrap()).collect();
+    left.sort_unstable();
+    left.dedup();
+    assert_eq!(left, ["agent_key", "audit", "bucket", "email_claim", "user"]);
 }
 
 #[tokio::test]

@@ -62,9 +62,9 @@ async fn answered(api: &Api, function: &str, event: &Value) -> (u64, Value) {
     (answer["statusCode"].as_u64().unwrap(), body)
 }
 
-/// Opens the connection `id` for the server `name` of `bucket`, as API Gateway tells it.
-pub(crate) async fn connects(api: &Api, bucket: &Value, name: &str, id: &str) -> (u64, Value) {
-    let event = json!({
+/// The event of the connection `id` being opened for the server `name` of `bucket`, as API Gateway tells it.
+pub(crate) fn connected(bucket: &Value, name: &str, id: &str) -> Value {
+    json!({
         "headers": {
             "X-KM-PUBLIC": bucket["public_id"], "X-KM-SECRET": bucket["secret_id"], "X-KM-SERVER": name,
         },
@@ -74,25 +74,33 @@ pub(crate) async fn connects(api: &Api, bucket: &Value, name: &str, id: &str) ->
             "identity": { "sourceIp": "127.0.0.1" },
         },
         "isBase64Encoded": false,
-    });
-    answered(api, "agent_connect", &event).await
+    })
+}
+
+/// Opens the connection `id` for the server `name` of `bucket`.
+pub(crate) async fn connects(api: &Api, bucket: &Value, name: &str, id: &str) -> (u64, Value) {
+    answered(api, "agent_connect", &connected(bucket, name, id)).await
 }
 
 async fn disconnects(api: &Api, id: &str) {
     disconnects_with(api, id, 1000).await;
 }
 
-/// The connection `id` has ended with the close code `code`.
-async fn disconnects_with(api: &Api, id: &str, code: u16) {
-    let event = json!({
+/// The event of the connection `id` having ended with the close code `code`.
+pub(crate) fn disconnected(id: &str, code: u16) -> Value {
+    json!({
         "requestContext": {
             "routeKey": "$disconnect", "eventType": "DISCONNECT", "connectionId": id, "stage": "agents",
             "disconnectStatusCode": code,
             "connectedAt": 1_795_507_200_000_u64, "requestTimeEpoch": 1_795_507_200_000_u64,
         },
         "isBase64Encoded": false,
-    });
-    assert_eq!(answered(api, "agent_disconnect", &event).await.0, 200);
+    })
+}
+
+/// The connection `id` has ended with the close code `code`.
+async fn disconnects_with(api: &Api, id: &str, code: u16) {
+    assert_eq!(answered(api, "agent_disconnect", &disconnected(id, code)).await.0, 200);
 }
 
 async fn servers(person: &Person<'_>, bucket: &Value) -> Vec<Value> {

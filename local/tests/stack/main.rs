@@ -85,6 +85,7 @@ fn options(folder: &Path, lines: &Arc<Mutex<Vec<String>>>) -> Options {
         parameters: BTreeMap::new(),
         secrets: BTreeMap::new(),
         logs: Arc::new(move |function, line| lines.lock().unwrap().push(format!("{function} | {line}"))),
+        functions_dynamodb: None,
     }
 }
 
