@@ -12,7 +12,6 @@ use crate::{
     catalogue::{self, Scene},
     engine::Engine,
     hand::{self, Touch},
-    histories::runtime,
     interleavings::Pair,
     model::{No, Person},
     schedule::{Actors, Setting},
@@ -143,7 +142,7 @@ fn meetings<'s>(
     scenes: &'s [Scene],
     (position, of): (usize, usize),
 ) -> Result<Vec<Meetings<'s>>, Failure> {
-    runtime().map_err(|error| Failure::Broken(error.to_string()))?.block_on(async {
+    engine.runtime().map_err(|error| Failure::Broken(error.to_string()))?.block_on(async {
         let mut meetings = Vec::new();
         for (number, scene) in scenes.iter().enumerate().skip(position).step_by(of) {
             let stage = set(engine, scene).await?;
@@ -160,7 +159,7 @@ fn control_share(
     known: &Known,
     progress: &(impl Fn(&Guard, Option<&str>) + Sync),
 ) -> Result<Controlled, Failure> {
-    runtime().map_err(|error| Failure::Broken(error.to_string()))?.block_on(async {
+    engine.runtime().map_err(|error| Failure::Broken(error.to_string()))?.block_on(async {
         let guards: BTreeSet<&Guard> =
             meetings.iter().flat_map(|(_, _, checks)| checks).flat_map(|(_, met)| met).collect();
         let mut controlled = Controlled::new();

@@ -9,6 +9,7 @@ use aws_config::{
     BehaviorVersion, Region, SdkConfig, stalled_stream_protection::StalledStreamProtectionConfig,
 };
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
+use aws_smithy_async::time::{SharedTimeSource, SystemTimeSource};
 use aws_smithy_runtime_api::{
     client::{
         http::{
@@ -25,6 +26,7 @@ use aws_smithy_types::body::SdkBody;
 use dynoxide::{Database, errors::DynoxideError};
 use http_body_util::BodyExt;
 use serde_json::{Map, Value, json};
+use tokio::runtime::Runtime;
 
 /// The table's name.
 pub const TABLE: &str = "Table";
@@ -84,9 +86,21 @@ impl Engine {
     /// No client can be made.
     pub fn at(url: &str) -> Result<Self, EngineError> {
         let http = aws_smithy_http_client::Builder::new().build_http();
-        let components = RuntimeComponentsBuilder::for_tests().build().map_err(failed)?;
+        let clock = SharedTimeSource::new(SystemTimeSource::new());
+        let components = RuntimeComponentsBuilder::for_tests().with_time_source(Some(clock));
+        let components = components.build().map_err(failed)?;
         let connector = http.http_connector(&HttpConnectorSettings::default(), &components);
         Ok(Self(Place::Endpoint { url: url.to_owned(), connector }))
+    }
+
+    /// A runtime of one thread, for one run. With an engine in this process nothing happens by itself, so
+    /// that its clock is paused: who waits for a moment takes none.
+    ///
+    /// # Errors
+    /// The operating system has no more to give.
+    pub fn runtime(&self) -> std::io::Result<Runtime> {
+        let is_embedded = matches!(self.0, Place::Embedded(_));
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(is_embedded).build()
     }
 
     /// What a store over the table is configured with, each of whose calls goes the way that `wrap` makes.

@@ -11,7 +11,6 @@ use proptest::{
 };
 use proptest_state_machine::ReferenceStateMachine;
 use shared::store::Store;
-use tokio::runtime::Runtime;
 
 use crate::{
     engine::Engine,
@@ -52,14 +51,6 @@ pub struct Violation {
     pub story: String,
     /// What it followed from.
     pub seed: u64,
-}
-
-/// A runtime in which nothing happens by itself.
-///
-/// # Errors
-/// The operating system has no more to give.
-pub fn runtime() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()
 }
 
 /// Who tells a story to the model and to the real store, and compares.
@@ -170,7 +161,7 @@ impl Histories {
     }
 
     fn in_sequence(&self, sequence: &[Command], seen: Option<&AtomicUsize>) -> Result<u64, TestCaseError> {
-        runtime().map_err(broken)?.block_on(async {
+        self.engine.runtime().map_err(broken)?.block_on(async {
             let mut teller = Teller::begin(&self.engine).await?;
             for command in sequence {
                 if let Some(seen) = seen {
@@ -213,7 +204,7 @@ impl Histories {
         actors: &Actors,
         choices: &[u8],
     ) -> Result<u64, TestCaseError> {
-        runtime().map_err(broken)?.block_on(async {
+        self.engine.runtime().map_err(broken)?.block_on(async {
             let mut teller = Teller::begin(&self.engine).await?;
             for command in sequence {
                 if let Some(seen) = seen {

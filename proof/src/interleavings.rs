@@ -3,7 +3,6 @@
 use crate::{
     catalogue::{self, Change, Scene},
     engine::Engine,
-    histories::runtime,
     schedule::{Actors, Setting},
     stage::{Failure, Stage},
 };
@@ -97,7 +96,7 @@ fn explore_share(
     bound: u32,
 ) -> Result<Found, Failure> {
     let broken = |error: &dyn std::fmt::Display| Failure::Broken(error.to_string());
-    let runtime = runtime().map_err(|error| broken(&error))?;
+    let runtime = engine.runtime().map_err(|error| broken(&error))?;
     runtime.block_on(async {
         let mut found = Found::default();
         for scene in scenes {
