@@ -497,7 +497,6 @@ async fn a_transfer_rests_on_both_people() {
         vec![
             ("the bucket is deleted", scene.deleted(), NOT_FOUND),
             ("it has another owner", scene.bucket_is(&json!({ "owner_id": scene.admin.as_str() })), may_not),
-            ("my role is another", scene.member_is(&scene.owner, &json!({ "role": "admin" })), may_not),
             ("the address is another's", scene.readdressed(), USER_NOT_FOUND),
             ("the new owner is gone", scene.gone(&scene.member), USER_NOT_FOUND),
             (
@@ -607,7 +606,6 @@ async fn taking_up_an_invitation_follows_what_happens_to_it() {
             |scene| scene.invitation_is(&json!({ "invited_by": scene.member.as_str() })),
             Some(Role::User),
         ),
-        ("it expires", |scene| scene.invitation_is(&json!({ "expires_at": 1 })), None),
         ("it is removed", Scene::uninvited, None),
         (
             "the inviter is demoted",
@@ -802,7 +800,8 @@ async fn memberships_follow_an_address_only_as_far_as_it_goes() {
         scene.api.rows_of("user").await.into_iter().find(|row| row["id"] == member.id.as_str()).unwrap();
 
     // Moved on once more meanwhile: what comes later is not overwritten, and the mark stays.
-    let edits = [Scene::changed(&moved_row, &json!({ "email": "later@example.com" }))];
+    let edits =
+        [Scene::changed(&moved_row, &json!({ "email": "later@example.com", "email_from": LATER + 1 }))];
     scene.store(1, &edits).settle(&moved, Timestamp::now()).await.unwrap();
     assert!(scene.roles().await.iter().all(|(email, _)| email != "moved@example.com"));
     let row =
