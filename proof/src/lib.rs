@@ -1,6 +1,6 @@
 //! The claims of this project about races, retries and faults, and what checks them.
 //!
-//! [`model`] says what should be so; [`world`] does it with the real store; [`table`] reads what came of it.
+//! [`model`] says what should be so; [`world`] does it with the real store; `table` reads what came of it.
 
 #![expect(clippy::indexing_slicing, reason = "only JSON is indexed, by names: what is not there is null")]
 #![expect(clippy::too_many_lines, reason = "a list of all commands is as long as there are commands")]
