@@ -10,7 +10,6 @@ use std::{
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use serde_json::json;
 use shared::{
-    Config,
     domain::{
         AppUrl, BucketChanges, BucketId, BucketName, Comment, Email, GrantableRole, Member, NewBucket,
         NotificationState, PlanName, Plans, Report, Right, Role, ServerName, Subscription,
@@ -149,23 +148,6 @@ impl World {
         Ok(Self { engine, plans, names: Mutex::default() })
     }
 
-    /// The configuration that a store needs.
-    #[must_use]
-    pub fn config(plans: &Plans) -> Config {
-        Config {
-            table_name: TABLE.to_owned(),
-            issuer: String::new(),
-            audience: String::new(),
-            client_id: String::new(),
-            key_set: None,
-            trust_email: false,
-            public_origin: None,
-            buckets_per_owner: BUCKETS_PER_OWNER,
-            invitation_days: INVITATION_DAYS,
-            plans: plans.clone(),
-        }
-    }
-
     /// A store over the table.
     #[must_use]
     pub fn store(&self) -> Store {
@@ -177,7 +159,7 @@ impl World {
         &self,
         wrap: impl Fn(SharedHttpConnector) -> SharedHttpConnector + Send + Sync + 'static,
     ) -> Store {
-        Store::new(&self.engine.aws(wrap), &Self::config(&self.plans))
+        Store::new(&self.engine.aws(wrap), TABLE, &self.plans)
     }
 
     /// Where the table is.
@@ -514,14 +496,11 @@ impl Caller<'_> {
                     Err(RegisterError::Store(error)) => return Err(error.into()),
                 }
             }
-            Some(user) if user.email != email && issued > user.email_from => {
-                match self.store.change_address(user.clone(), &email, issued).await {
-                    Ok(user) => user,
-                    Err(RegisterError::EmailTaken) => user,
-                    Err(RegisterError::Store(error)) => return Err(error.into()),
-                }
-            }
-            Some(user) => user,
+            Some(user) => match self.store.change_address(user.clone(), &email, issued).await {
+                Ok(user) => user,
+                Err(RegisterError::EmailTaken) => user,
+                Err(RegisterError::Store(error)) => return Err(error.into()),
+            },
         };
         if user.unfinished && !cut_off {
             self.store.settle(&user, self.now).await?;

@@ -20,7 +20,7 @@ pub struct Agents {
 impl Context for Agents {
     async fn start() -> Result<Self, StartError> {
         let config = Config::from_environment()?;
-        let store = Store::new(&aws_config().await?, &config);
+        let store = Store::new(&aws_config().await?, &config.table_name, &config.plans);
         store.connect().await;
         Ok(Self { store, config })
     }

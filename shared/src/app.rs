@@ -50,7 +50,7 @@ impl Context for App {
     async fn start() -> Result<Self, StartError> {
         let config = Config::from_environment()?;
         let identity = IdentityProvider::new(&config);
-        let store = Store::new(&aws_config().await?, &config);
+        let store = Store::new(&aws_config().await?, &config.table_name, &config.plans);
         // What opens during INIT is free of charge and of waiting.
         tokio::join!(store.connect(), identity.prepare());
         Ok(Self { store, config, identity })
@@ -148,12 +148,7 @@ impl App {
         let Some(email) = profile.as_ref().and_then(Profile::verified_email) else {
             return Ok(user);
         };
-        // Tokens live on for a while: the address is that of the latest.
-        let from = caller.issued_at();
-        if *email == user.email || from <= user.email_from {
-            return Ok(user);
-        }
-        match self.store.change_address(user.clone(), email, from).await {
+        match self.store.change_address(user.clone(), email, caller.issued_at()).await {
             Ok(moved) => Ok(moved),
             Err(RegisterError::EmailTaken) => Ok(user),
             Err(RegisterError::Store(error)) => Err(error.into()),

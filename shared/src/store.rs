@@ -25,7 +25,7 @@ use aws_sdk_dynamodb::{
     error::{ProvideErrorMetadata, SdkError},
 };
 
-use crate::{Config, cause::chain, domain::Plans};
+use crate::{cause::chain, domain::Plans};
 
 pub use audit::{Action, AuditEntry, Lease};
 pub use buckets::{CHANGE_ATTEMPTS, CreateError, DeleteError, UpdateError, before_attempt};
@@ -71,13 +71,13 @@ pub enum StoreError {
 }
 
 impl Store {
-    /// A store over the table of `config`, reached as `aws` says, in which its plans hold.
+    /// A store over the table that is called `table`, reached as `aws` says, in which `plans` hold.
     #[must_use]
-    pub fn new(aws: &aws_config::SdkConfig, config: &Config) -> Self {
+    pub fn new(aws: &aws_config::SdkConfig, table: &str, plans: &Plans) -> Self {
         Self {
             client: Client::new(aws),
-            table: config.table_name.clone(),
-            plans: Arc::new(config.plans.clone()),
+            table: table.to_owned(),
+            plans: Arc::new(plans.clone()),
             #[cfg(debug_assertions)]
             guards: None,
         }

@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
 use local::{Data, Options, Stack};
 use serde_json::{Value, json};
-use shared::{Config, domain::Plans, store::Store};
+use shared::{domain::Plans, store::Store};
 
 use super::lines::Lines;
 
@@ -161,23 +161,12 @@ impl Api {
 
     /// The store over the API's table, for changes that rest on what is no longer so.
     pub(crate) fn store(&self) -> Store {
-        Store::new(&self.aws(), &self.config())
+        self.store_by(&self.aws())
     }
 
-    /// The configuration that a store needs.
-    pub(crate) fn config(&self) -> Config {
-        Config {
-            table_name: self.stack.table_name().to_owned(),
-            issuer: String::new(),
-            audience: String::new(),
-            client_id: String::new(),
-            key_set: None,
-            trust_email: false,
-            public_origin: None,
-            buckets_per_owner: 5,
-            invitation_days: 7,
-            plans: Plans::built_in().unwrap(),
-        }
+    /// The store over the API's table, reached as `aws` says.
+    pub(crate) fn store_by(&self, aws: &SdkConfig) -> Store {
+        Store::new(aws, self.stack.table_name(), &Plans::built_in().unwrap())
     }
 
     /// Every row of the table, ordered by key; without the marks of mails, which come behind a change.

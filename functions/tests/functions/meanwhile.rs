@@ -98,7 +98,7 @@ pub(crate) fn store(api: &Api, nth: usize, edits: &[Edit]) -> Store {
         })
     });
     let aws = api.aws().into_builder().http_client(client).build();
-    Store::new(&aws, &api.config())
+    api.store_by(&aws)
 }
 
 /// A bucket with an owner, an admin and a member with the role `user`; the admin has invited

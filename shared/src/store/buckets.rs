@@ -7,7 +7,6 @@ use super::{
     audit::{self, Action},
     items::{AgentKeyRow, BucketPointerRow, BucketRow, Item, MemberRow, UserRow, from_item},
     keys::Key,
-    members::NOT_DELETED,
     reads::key_of,
     transaction::{Write, jitter},
 };
@@ -266,7 +265,7 @@ impl Store {
                     Key::bucket(&bucket.id),
                     "SET #deleted_at = :now, #updated_at = :now ADD #version :one",
                 )
-                .when(NOT_DELETED)
+                .not_deleted()
                 .owned_by(actor)
                 .value(":now", now)
                 .value(":one", 1),

@@ -8,9 +8,7 @@ use super::{
         BucketPointerRow, EmailClaimRow, InvitationPointerRow, InvitationRow, Item, MemberRow, from_item,
     },
     keys::{INVITATION_PREFIX, Key},
-    members::{
-        NOT_DELETED, PeopleError, check_claim, check_live, check_right, role_is_one_of, without_right,
-    },
+    members::{PeopleError, check_claim, check_live, check_right, role_is_one_of, without_right},
     plans::{is_on_same_plan, plan_as_read},
     transaction::Write,
 };
@@ -298,7 +296,7 @@ impl Store {
                 change
                     .guarded(delete.when("attribute_exists(#pk)"), PeopleError::Changed)
                     .guarded(is_member, PeopleError::Changed)
-                    .guarded(check_claim(email, user), PeopleError::Changed)
+                    .guarded(check_claim(email, user), PeopleError::UserNotFound)
             }
         };
         change
@@ -330,31 +328,23 @@ impl Store {
             before_attempt(attempt).await?;
             let outcome = match self.invitation(bucket, &user.email).await? {
                 None => return Ok(()),
-                // Who has moved on is followed up by whoever moved them.
-                Some(_)
-                    if attempt > 0 && self.user_of_address(&user.email).await?.as_ref() != Some(&user.id) =>
-                {
-                    return Ok(());
-                }
                 Some(invitation) if invitation.is_live(now) => {
-                    self.accept(user, bucket, &invitation, now).await
+                    match self.accept(user, bucket, &invitation, now).await {
+                        // In already, under a former address: the seat is one too many.
+                        Err(PeopleError::AlreadyMember) => {
+                            let needless = Needless::Member(&user.id);
+                            self.clear_invitation(bucket, &user.id, &user.email, needless, now).await
+                        }
+                        outcome => outcome,
+                    }
                 }
                 Some(_) => self.clear_invitation(bucket, &user.id, &user.email, Needless::Expired, now).await,
             };
             match outcome {
-                // What hangs under a deleted bucket is cleared with it.
-                Ok(()) | Err(PeopleError::BucketNotFound) => return Ok(()),
+                // What hangs under a deleted bucket is cleared with it, and whoever has moved on is followed up
+                // by who moved them.
+                Ok(()) | Err(PeopleError::BucketNotFound | PeopleError::UserNotFound) => return Ok(()),
                 Err(PeopleError::Changed) => {}
-                // In already, under a former address: the seat is one too many.
-                Err(PeopleError::AlreadyMember) => {
-                    match self
-                        .clear_invitation(bucket, &user.id, &user.email, Needless::Member(&user.id), now)
-                        .await
-                    {
-                        Ok(()) | Err(PeopleError::Changed | PeopleError::BucketNotFound) => {}
-                        Err(error) => return Err(as_store_error(error)),
-                    }
-                }
                 Err(error) => return Err(as_store_error(error)),
             }
         }
@@ -385,7 +375,7 @@ impl Store {
                 PeopleError::Changed,
             )
             .with(Write::delete(Key::invitation_pointer(&user.email, bucket)))
-            .guarded(check_claim(&user.email, &user.id), PeopleError::Changed)
+            .guarded(check_claim(&user.email, &user.id), PeopleError::UserNotFound)
             .guarded(check_live(bucket), PeopleError::BucketNotFound)
             .guarded(
                 Write::put_new(&MemberRow::new(bucket, &new_member(user, role, now))),
@@ -433,7 +423,7 @@ fn new_member(user: &User, role: Role, now: Timestamp) -> Member {
 /// Takes a seat of `bucket`, if it lives, its plan is as it was read, and that has one at `now`.
 fn take_seat(bucket: &Bucket, seats: u32) -> Write {
     let write = Write::update(Key::bucket(&bucket.id), "ADD #seats_used :one")
-        .when(NOT_DELETED)
+        .not_deleted()
         .when("#seats_used < :seats")
         .value(":one", 1)
         .value(":seats", seats);

@@ -93,9 +93,6 @@ pub(super) fn check_live(bucket: &BucketId) -> Write {
     Write::check(Key::bucket(bucket)).live()
 }
 
-/// The condition on a bucket's row that it was not deleted, where another one needs the row.
-pub(super) const NOT_DELETED: &str = "attribute_not_exists(#deleted_at)";
-
 /// The guard that `email` is the address of `user`.
 pub(super) fn check_claim(email: &Email, user: &UserId) -> Write {
     Write::check(Key::email_claim(email)).when("#user_id = :user").value(":user", user.as_str())
@@ -171,7 +168,7 @@ impl Store {
         self.transaction("remove_user")
             .guarded_by(
                 Write::update(Key::bucket(bucket), "ADD #seats_used :less")
-                    .when(NOT_DELETED)
+                    .not_deleted()
                     .owned_by(actor)
                     .value(":less", -1),
                 not_owned(Right::RemoveUser),
@@ -229,7 +226,7 @@ impl Store {
         let role = Role::from(role);
         self.transaction("set_role")
             .guarded_by(
-                Write::check(Key::bucket(bucket)).when(NOT_DELETED).owned_by(actor),
+                Write::check(Key::bucket(bucket)).not_deleted().owned_by(actor),
                 not_owned(Right::SetRole),
             )
             .guarded(check_address(target), PeopleError::UserNotFound)

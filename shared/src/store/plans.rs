@@ -5,7 +5,6 @@ use super::{
     audit::{self, Action},
     buckets::live,
     keys::Key,
-    members::NOT_DELETED,
     transaction::{Value, Write},
 };
 use crate::domain::{Bucket, PlanName, Timestamp, Trial, UserId};
@@ -143,7 +142,7 @@ impl Store {
                     "SET #trial_plan = :trial_plan, #trial_ends_at = :trial_ends_at, #updated_at = :now \
                      ADD #version :one",
                 )
-                .when(NOT_DELETED)
+                .not_deleted()
                 .owned_by(actor)
                 .when("attribute_not_exists(#trial_ends_at)")
                 .when("(#plan = :default OR #plan_ends_at <= :now)")

@@ -10,7 +10,7 @@ use super::{
     buckets::{CHANGE_ATTEMPTS, before_attempt, live},
     items::{AgentAttemptsRow, AgentConnectionRow, AgentKeyRow, Item, ServerRow, from_item},
     keys::{Key, SERVER_PREFIX},
-    members::{NOT_DELETED, PeopleError, check_right, without_right},
+    members::{PeopleError, check_right, without_right},
     plans::{is_on_same_plan, plan_as_read},
     transaction::{Refused, Write},
 };
@@ -111,7 +111,7 @@ impl From<StoreError> for ServerError {
 
 /// The guard that `bucket` lives and has the secret that the agent showed.
 fn check_secret(bucket: &Bucket) -> Write {
-    with_secret(Write::check(Key::bucket(&bucket.id)).when(NOT_DELETED), bucket)
+    with_secret(Write::check(Key::bucket(&bucket.id)).not_deleted(), bucket)
 }
 
 fn with_secret(write: Write, bucket: &Bucket) -> Write {
@@ -275,7 +275,7 @@ impl Store {
             last_seen: now,
         };
         let place = Write::update(Key::bucket(&bucket.id), "ADD #servers_used :one")
-            .when(NOT_DELETED)
+            .not_deleted()
             .when("#servers_used < :servers")
             .value(":one", 1)
             .value(":servers", servers);

@@ -11,7 +11,6 @@ use super::{
     buckets::live,
     items::{BillingChangeRow, StripeEventRow, SubscriptionRow, from_item},
     keys::Key,
-    members::NOT_DELETED,
     plans::plan_fields,
     transaction::{Transaction, Write},
 };
@@ -336,13 +335,14 @@ impl Store {
         };
         let me = actor.clone();
         self.transaction("begin_change")
-            .guarded_by(Write::check(Key::bucket(bucket)).when(NOT_DELETED).owned_by(actor), move |old| {
-                match live(old) {
+            .guarded_by(
+                Write::check(Key::bucket(bucket)).not_deleted().owned_by(actor),
+                move |old| match live(old) {
                     Err(error) => error.into(),
                     Ok(Some(bucket)) if bucket.owner_id != me => BillingError::NotOwner(right),
                     Ok(_) => BillingError::BucketNotFound,
-                }
-            })
+                },
+            )
             .guarded(Write::put_new(&row), BillingError::Busy)
             .commit()
             .await?;

@@ -26,7 +26,6 @@ use super::{
     Store, StoreError,
     items::{Item, Row, to_item},
     keys::Key,
-    members::NOT_DELETED,
     store_error,
     usage::{self, Kind},
 };
@@ -146,7 +145,12 @@ impl Write {
 
     /// Only when the row, a bucket's, is there and the bucket was not deleted.
     pub(super) fn live(self) -> Self {
-        self.when("attribute_exists(#pk)").when(NOT_DELETED)
+        self.when("attribute_exists(#pk)").not_deleted()
+    }
+
+    /// Only when the bucket of the row was not deleted, where another condition needs the row.
+    pub(super) fn not_deleted(self) -> Self {
+        self.when("attribute_not_exists(#deleted_at)")
     }
 
     /// Only when the bucket of the row is `me`'s.

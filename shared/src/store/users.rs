@@ -89,6 +89,7 @@ impl Store {
     ) -> Result<User, RegisterError> {
         for attempt in 0..CHANGE_ATTEMPTS {
             before_attempt(attempt).await?;
+            // Tokens live on for a while: the address is that of the latest.
             if *email == user.email || email_from <= user.email_from {
                 return Ok(user);
             }

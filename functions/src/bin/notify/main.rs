@@ -47,7 +47,7 @@ impl Context for Notify {
             new_owner: required("MAIL_SUBJECT_NEW_OWNER")?,
         };
         Ok(Self {
-            store: Store::new(&aws, &config),
+            store: Store::new(&aws, &config.table_name, &config.plans),
             ses: Client::new(&aws),
             mails: Mails::new(subjects).map_err(|error| StartError::Other(error.to_string()))?,
             from: required("MAIL_FROM")?,
