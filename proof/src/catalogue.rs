@@ -87,6 +87,66 @@ fn remove(who: Person, address: u8) -> Command {
     Command::RemoveUser { who, bucket: BUCKET, address: Address(address) }
 }
 
+fn deletes() -> Change {
+    once("Ann deletes it", Command::Delete { who: ANN, bucket: BUCKET })
+}
+
+fn smaller_plan() -> Change {
+    once("Ann puts it on a smaller plan", switch_plan("small"))
+}
+
+fn switch_plan(name: &str) -> Command {
+    Command::SwitchPlan { who: ANN, bucket: BUCKET, plan: plan(name) }
+}
+
+fn trial() -> Change {
+    once("Ann begins its trial", Command::ClaimTrial { who: ANN, bucket: BUCKET })
+}
+
+fn links(title: &'static str, server: u8) -> Change {
+    once(title, link(server))
+}
+
+fn link(server: u8) -> Command {
+    Command::Link { bucket: BUCKET, secret: SECRET, server: ServerNo(server) }
+}
+
+fn demotes_bob() -> Change {
+    once("Ann demotes Bob", set_role(1, Role::User))
+}
+
+fn removes_bob() -> Change {
+    once("Ann removes Bob", remove(ANN, 1))
+}
+
+fn hands_over_to_bob() -> Change {
+    once("Ann hands over to Bob", transfer(1))
+}
+
+fn adds_dan() -> Change {
+    once("Bob adds Dan", invite(BOB, 3, Role::Developer))
+}
+
+fn invites_stranger() -> Change {
+    once("Bob invites a stranger", invite(BOB, 5, Role::Developer))
+}
+
+fn eve_signs_in() -> Change {
+    once("Eve signs in", sign_in(EVE, Address(4), 1))
+}
+
+fn creates_another() -> Change {
+    naming("Ann creates another", |no| {
+        vec![Command::Create { who: ANN, bucket: BucketNo(no), secret: SecretNo(no) }]
+    })
+}
+
+fn begins_change() -> Change {
+    naming("Ann begins a change", |no| {
+        vec![Command::BeginChange { who: ANN, bucket: BUCKET, change: ChangeNo(no) }]
+    })
+}
+
 /// Ann's bucket, with the admin Bob and the user Cleo; Dan has signed in and is not in it; Eve was invited
 /// by Bob and has not come. One seat is left, and one place for a server; the first server is connected.
 fn beginning() -> Vec<Command> {
@@ -99,14 +159,14 @@ fn beginning() -> Vec<Command> {
         invite(ANN, 1, Role::Admin),
         invite(ANN, 2, Role::User),
         invite(BOB, 4, Role::Developer),
-        Command::Link { bucket: BUCKET, secret: SECRET, server: SERVER },
+        link(0),
         Command::Connect { bucket: BUCKET, secret: SECRET, server: SERVER, connection: ConnectionNo(0) },
     ]
 }
 
 fn people() -> Vec<Change> {
     vec![
-        once("Eve signs in", sign_in(EVE, Address(4), 1)),
+        eve_signs_in(),
         once("Cleo moves", sign_in(CLEO, Address(6), 2)),
         once("Cleo moves to an earlier token's address", sign_in(CLEO, Address(7), 1)),
         once("Dan moves to Eve's address", sign_in(DAN, Address(4), 2)),
@@ -118,8 +178,8 @@ fn people() -> Vec<Change> {
         once("Bob moves", sign_in(BOB, Address(8), 2)),
         once("Ann moves", sign_in(ANN, Address(9), 2)),
         once("Ann invites a stranger", invite(ANN, 5, Role::User)),
-        once("Bob invites a stranger", invite(BOB, 5, Role::Developer)),
-        once("Bob adds Dan", invite(BOB, 3, Role::Developer)),
+        invites_stranger(),
+        adds_dan(),
         once("Bob invites Eve again", invite(BOB, 4, Role::Admin)),
         once("Ann invites Eve again", invite(ANN, 4, Role::User)),
         once(
@@ -127,13 +187,13 @@ fn people() -> Vec<Change> {
             Command::RemoveInvitation { who: BOB, bucket: BUCKET, address: Address(4) },
         ),
         once("Ann removes Cleo", remove(ANN, 2)),
-        once("Ann removes Bob", remove(ANN, 1)),
+        removes_bob(),
         once("Cleo leaves", remove(CLEO, 2)),
         once("Bob leaves", remove(BOB, 1)),
-        once("Ann demotes Bob", set_role(1, Role::User)),
+        demotes_bob(),
         once("Ann demotes herself", set_role(0, Role::User)),
         once("Ann promotes Cleo", set_role(2, Role::Admin)),
-        once("Ann hands over to Bob", transfer(1)),
+        hands_over_to_bob(),
         once("Ann hands over to Cleo", transfer(2)),
         once(
             "Bob mutes Cleo",
@@ -150,12 +210,10 @@ fn people() -> Vec<Change> {
 
 fn of_the_bucket() -> Vec<Change> {
     vec![
-        naming("Ann creates another", |no| {
-            vec![Command::Create { who: ANN, bucket: BucketNo(no), secret: SecretNo(no) }]
-        }),
+        creates_another(),
         once("Ann renames it", Command::Update { who: ANN, bucket: BUCKET, name: Some(7), comment: None }),
         once("Ann describes it", Command::Update { who: ANN, bucket: BUCKET, name: None, comment: Some(8) }),
-        once("Ann deletes it", Command::Delete { who: ANN, bucket: BUCKET }),
+        deletes(),
         Change {
             title: "Ann deletes it, and it is cleared",
             commands: [(); 2].map(|()| {
@@ -163,25 +221,21 @@ fn of_the_bucket() -> Vec<Change> {
             }),
         },
         once("it is cleared", Command::Clear { bucket: BUCKET }),
-        once(
-            "Ann puts it on a smaller plan",
-            Command::SwitchPlan { who: ANN, bucket: BUCKET, plan: plan("small") },
-        ),
-        once("Ann begins its trial", Command::ClaimTrial { who: ANN, bucket: BUCKET }),
+        smaller_plan(),
+        trial(),
         once("its mail is about to be sent", Command::LeaseMail { bucket: BUCKET }),
         once("its mail was sent", Command::NoteMail { bucket: BUCKET }),
     ]
 }
 
 fn servers() -> Vec<Change> {
-    let link = |server| Command::Link { bucket: BUCKET, secret: SECRET, server: ServerNo(server) };
     vec![
         naming("Ann rotates the secret", |no| {
             vec![Command::RotateSecret { who: ANN, bucket: BUCKET, secret: SecretNo(no) }]
         }),
-        once("the first agent reports", link(0)),
-        once("a second agent links", link(1)),
-        once("a third agent links", link(2)),
+        links("the first agent reports", 0),
+        links("a second agent links", 1),
+        links("a third agent links", 2),
         naming("the first agent connects", |no| {
             let connection = ConnectionNo(no);
             vec![Command::Connect { bucket: BUCKET, secret: SECRET, server: SERVER, connection }]
@@ -211,14 +265,11 @@ fn quiet_server() -> Scene {
     let mut changes = servers();
     changes.extend([
         once("Bob deletes the server", Command::DeleteServer { who: BOB, bucket: BUCKET, server: SERVER }),
-        once("Ann demotes Bob", set_role(1, Role::User)),
-        once("Ann removes Bob", remove(ANN, 1)),
-        once("Ann deletes it", Command::Delete { who: ANN, bucket: BUCKET }),
-        once(
-            "Ann puts it on a smaller plan",
-            Command::SwitchPlan { who: ANN, bucket: BUCKET, plan: plan("small") },
-        ),
-        once("Ann begins its trial", Command::ClaimTrial { who: ANN, bucket: BUCKET }),
+        demotes_bob(),
+        removes_bob(),
+        deletes(),
+        smaller_plan(),
+        trial(),
     ]);
     Scene { title: "a server that is quiet", plans: PLANS, commands, changes }
 }
@@ -229,15 +280,15 @@ fn expired() -> Scene {
     commands.push(invite(ANN, 5, Role::User));
     commands.push(Command::Wait { seconds: INVITATION_DAYS * DAY });
     let mut changes = vec![
-        once("Eve signs in", sign_in(EVE, Address(4), 1)),
+        eve_signs_in(),
         once("Ann invites a stranger again", invite(ANN, 5, Role::User)),
-        once("Bob adds Dan", invite(BOB, 3, Role::Developer)),
+        adds_dan(),
         once("Bob invites Eve again", invite(BOB, 4, Role::Admin)),
-        once("Ann demotes Bob", set_role(1, Role::User)),
+        demotes_bob(),
         once("Ann removes Cleo", remove(ANN, 2)),
     ];
     changes.extend([
-        once("Ann deletes it", Command::Delete { who: ANN, bucket: BUCKET }),
+        deletes(),
         once(
             "Bob removes the stranger's invitation",
             Command::RemoveInvitation { who: BOB, bucket: BUCKET, address: Address(5) },
@@ -262,9 +313,9 @@ fn two_addresses() -> Scene {
             "Bob removes the invitation",
             Command::RemoveInvitation { who: BOB, bucket: BUCKET, address: Address(6) },
         ),
-        once("Ann demotes Bob", set_role(1, Role::User)),
-        once("Ann removes Bob", remove(ANN, 1)),
-        once("Ann deletes it", Command::Delete { who: ANN, bucket: BUCKET }),
+        demotes_bob(),
+        removes_bob(),
+        deletes(),
     ];
     Scene { title: "somebody with two addresses", plans: PLANS, commands, changes }
 }
@@ -274,9 +325,9 @@ fn demoted_inviter() -> Scene {
     let mut commands = beginning();
     commands.push(set_role(1, Role::User));
     let changes = vec![
-        once("Eve signs in", sign_in(EVE, Address(4), 1)),
+        eve_signs_in(),
         once("Ann promotes Bob", set_role(1, Role::Admin)),
-        once("Ann removes Bob", remove(ANN, 1)),
+        removes_bob(),
         once("Ann invites Eve again", invite(ANN, 4, Role::Developer)),
     ];
     Scene { title: "an inviter who was demoted", plans: PLANS, commands, changes }
@@ -293,18 +344,16 @@ fn owners() -> Scene {
         Command::Invite { who: CLEO, bucket: third, address: Address(1), role: Role::Admin },
     ]);
     let changes = vec![
-        naming("Ann creates another", |no| {
-            vec![Command::Create { who: ANN, bucket: BucketNo(no), secret: SecretNo(no) }]
-        }),
+        creates_another(),
         naming("Bob creates another", |no| {
             vec![Command::Create { who: BOB, bucket: BucketNo(no + 2), secret: SecretNo(no + 2) }]
         }),
-        once("Ann hands over to Bob", transfer(1)),
+        hands_over_to_bob(),
         once("Bob hands over to Ann", Command::Transfer { who: BOB, bucket: second, address: Address(0) }),
         once("Cleo hands over to Bob", Command::Transfer { who: CLEO, bucket: third, address: Address(1) }),
         once("Ann deletes hers", Command::Delete { who: ANN, bucket: BUCKET }),
         once("Bob deletes his", Command::Delete { who: BOB, bucket: second }),
-        once("Ann begins its trial", Command::ClaimTrial { who: ANN, bucket: BUCKET }),
+        trial(),
         once("Bob begins his trial", Command::ClaimTrial { who: BOB, bucket: second }),
         Change {
             title: "Ann hands over to Bob, who begins its trial",
@@ -368,8 +417,8 @@ fn paying() -> Scene {
                 plan: free.clone(),
             },
         ),
-        once("Bob invites a stranger", invite(BOB, 5, Role::Developer)),
-        once("a second agent links", Command::Link { bucket: BUCKET, secret: SECRET, server: ServerNo(1) }),
+        invites_stranger(),
+        links("a second agent links", 1),
     ];
     changes.extend(told_things());
     Scene { title: "a bucket that is paid for", plans: PLANS, commands, changes }
@@ -392,15 +441,10 @@ fn ending() -> Scene {
         Command::Told { bucket: BUCKET, plan: plan("free"), ends_in: Some(0), event: None },
     ]);
     let mut changes = vec![
-        once("Ann deletes it", Command::Delete { who: ANN, bucket: BUCKET }),
-        once(
-            "Ann puts it on a smaller plan",
-            Command::SwitchPlan { who: ANN, bucket: BUCKET, plan: plan("small") },
-        ),
-        once("Ann hands over to Bob", transfer(1)),
-        naming("Ann begins a change", |no| {
-            vec![Command::BeginChange { who: ANN, bucket: BUCKET, change: ChangeNo(no) }]
-        }),
+        deletes(),
+        smaller_plan(),
+        hands_over_to_bob(),
+        begins_change(),
         naming("Ann begins a change that leads to a plan", |no| {
             let (change, plan) = (ChangeNo(no), plan("small"));
             vec![
@@ -408,10 +452,10 @@ fn ending() -> Scene {
                 Command::EndChange { who: ANN, bucket: BUCKET, change, plan, replaced: false },
             ]
         }),
-        once("Ann begins its trial", Command::ClaimTrial { who: ANN, bucket: BUCKET }),
-        once("Bob invites a stranger", invite(BOB, 5, Role::Developer)),
-        once("Bob adds Dan", invite(BOB, 3, Role::Developer)),
-        once("a second agent links", Command::Link { bucket: BUCKET, secret: SECRET, server: ServerNo(1) }),
+        trial(),
+        invites_stranger(),
+        adds_dan(),
+        links("a second agent links", 1),
     ];
     changes.extend(told_things());
     Scene { title: "a bucket that was paid for", plans: PLANS, commands, changes }
@@ -421,15 +465,10 @@ fn ending() -> Scene {
 fn unpaid() -> Scene {
     let customer = |customer, before| Command::SetCustomer { who: ANN, customer, before };
     let mut changes = vec![
-        once("Ann deletes it", Command::Delete { who: ANN, bucket: BUCKET }),
-        once(
-            "Ann puts it on a smaller plan",
-            Command::SwitchPlan { who: ANN, bucket: BUCKET, plan: plan("small") },
-        ),
-        once("Ann hands over to Bob", transfer(1)),
-        naming("Ann begins a change", |no| {
-            vec![Command::BeginChange { who: ANN, bucket: BUCKET, change: ChangeNo(no) }]
-        }),
+        deletes(),
+        smaller_plan(),
+        hands_over_to_bob(),
+        begins_change(),
         once("Ann becomes a customer", customer(1, None)),
         once("Ann becomes another customer", customer(2, None)),
     ];
@@ -454,14 +493,11 @@ fn customers() -> Scene {
 fn full_by(title: &'static str, plans: &'static str, by: Vec<Command>, ends: Vec<Change>) -> Scene {
     let mut commands = beginning();
     commands.extend(by);
-    commands.extend([
-        invite(ANN, 5, Role::User),
-        Command::Link { bucket: BUCKET, secret: SECRET, server: ServerNo(1) },
-    ]);
+    commands.extend([invite(ANN, 5, Role::User), link(1)]);
     let mut changes = vec![
         once("Bob invites a stranger", invite(BOB, 6, Role::Developer)),
-        once("Bob adds Dan", invite(BOB, 3, Role::Developer)),
-        once("a third agent links", Command::Link { bucket: BUCKET, secret: SECRET, server: ServerNo(2) }),
+        adds_dan(),
+        links("a third agent links", 2),
     ];
     changes.extend(ends);
     Scene { title, plans, commands, changes }
@@ -473,9 +509,7 @@ fn told_of_pro(ends_in: Option<u32>) -> Command {
 
 fn large_plans() -> [Scene; 3] {
     let its_end = || vec![once("Stripe tells that it has ended", told_of_pro(Some(0)))];
-    let and_back = ["small", "free"]
-        .map(|name| Command::SwitchPlan { who: ANN, bucket: BUCKET, plan: plan(name) })
-        .to_vec();
+    let and_back = ["small", "free"].map(switch_plan).to_vec();
     [
         full_by("a paid plan", PLANS, vec![told_of_pro(None)], its_end()),
         full_by("a paid plan that will end", PLANS, vec![told_of_pro(Some(DAY))], its_end()),

@@ -12,7 +12,7 @@ use crate::{
     catalogue::{self, Scene},
     engine::Engine,
     hand::{self, Touch},
-    interleavings::Pair,
+    interleavings::{Pair, in_threads},
     model::{No, Person},
     schedule::{Actors, Setting},
     stage::{Failure, Stage},
@@ -109,31 +109,6 @@ pub fn control(
     Ok(shares.into_iter().flatten().collect())
 }
 
-/// What each engine's thread makes of its share: which of how many.
-fn in_threads<T: Send>(
-    engines: &[Engine],
-    work: impl Fn(&Engine, (usize, usize)) -> Result<T, Failure> + Sync,
-) -> Result<Vec<T>, String> {
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let running: Vec<_> = engines
-            .iter()
-            .enumerate()
-            .map(|(position, engine)| {
-                let work = &work;
-                scope.spawn(move || work(engine, (position, engines.len())))
-            })
-            .collect();
-        running.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
-    });
-    results
-        .into_iter()
-        .map(|result| {
-            let result = result.map_err(|_panic| "a thread has panicked".to_owned())?;
-            result.map_err(|error| error.to_string())
-        })
-        .collect()
-}
-
 /// A scene by its position, and its checks, each with the guards that it meets.
 type Meetings<'s> = (usize, &'s Scene, Vec<Meeting<'s>>);
 
@@ -145,7 +120,7 @@ fn meetings<'s>(
     engine.runtime().map_err(|error| Failure::Broken(error.to_string()))?.block_on(async {
         let mut meetings = Vec::new();
         for (number, scene) in scenes.iter().enumerate().skip(position).step_by(of) {
-            let stage = set(engine, scene).await?;
+            let stage = Stage::set(engine, scene).await?;
             meetings.push((number, scene, met(&stage, scene).await?));
         }
         Ok(meetings)
@@ -195,7 +170,7 @@ async fn noticed(
         if checks.peek().is_none() {
             continue;
         }
-        let stage = set(engine, scene).await?;
+        let stage = Stage::set(engine, scene).await?;
         for (check, _) in checks {
             if check.notices(&stage, &Arc::new(Guards::without(guard.clone()))).await? {
                 let title = check.title(scene);
@@ -208,11 +183,6 @@ async fn noticed(
         }
     }
     Ok(None)
-}
-
-async fn set(engine: &Engine, scene: &Scene) -> Result<Stage, Failure> {
-    let nothing = scene.nothing().map_err(|error| Failure::Broken(error.to_string()))?;
-    Stage::set(engine, nothing, &scene.commands).await
 }
 
 /// The checks of a scene, and the guards that each meets.
@@ -261,7 +231,7 @@ pub fn document(controlled: &Controlled) -> String {
          out. `cargo run -p proof -- guards` takes each out in turn and writes this file; CI fails where a guard\n\
          is in nobody's way, or where this file is not what comes of it.\n\n\
          A check runs the real store on the embedded engine, and compares what comes of it with the model\n\
-         (`proof/src/model.rs`) and with what must hold of every table (`proof/src/table.rs`):\n\n\
+         (`proof/src/model.rs`) and with what must hold of every table (`proof/src/invariants.rs`):\n\n\
          - *at once*: two changes in every order of their calls;\n\
          - *without a look at rights*: a change by somebody whose right no route has looked at;\n\
          - *a row is gone*, *a row is in the way*: behind everybody's back, right before the change commits.\n",

@@ -16,6 +16,12 @@ pub struct Footprint {
     writes: BTreeSet<Key>,
 }
 
+/// The kind of a write of a transaction, and what holds its row's key.
+pub(crate) fn row_of(write: &Value) -> Option<(&str, &Value)> {
+    let (kind, write) = write.as_object()?.iter().next()?;
+    Some((kind, if kind == "Put" { &write["Item"] } else { &write["Key"] }))
+}
+
 fn key(item: &Value) -> Key {
     let part = |name: &str| item[name]["S"].as_str().unwrap_or_default().to_owned();
     (part("pk"), part("sk"))
@@ -44,14 +50,11 @@ impl Footprint {
                 footprint.ranges.insert((value(":pk"), value(":prefix")));
             }
             _ => {
-                for write in body["TransactItems"].as_array().into_iter().flatten() {
-                    for (kind, write) in write.as_object().into_iter().flatten() {
-                        match kind.as_str() {
-                            "Put" => footprint.writes.insert(key(&write["Item"])),
-                            "ConditionCheck" => footprint.reads.insert(key(&write["Key"])),
-                            _ => footprint.writes.insert(key(&write["Key"])),
-                        };
-                    }
+                let writes = body["TransactItems"].as_array().into_iter().flatten();
+                for (kind, row) in writes.filter_map(row_of) {
+                    let rows =
+                        if kind == "ConditionCheck" { &mut footprint.reads } else { &mut footprint.writes };
+                    rows.insert(key(row));
                 }
             }
         }

@@ -18,6 +18,7 @@ use shared::store::{Guard, Guards};
 
 use crate::{
     engine::{Engine, Item},
+    footprint::row_of,
     schedule::{Actors, Setting},
     stage::{Failure, Stage},
 };
@@ -93,8 +94,7 @@ impl HttpConnector for Hand {
 impl Hand {
     /// Tells whether it could.
     async fn touches(&self, touch: Touch, write: &Value) -> bool {
-        let Some((_, write)) = write.as_object().and_then(|write| write.iter().next()) else { return false };
-        let of = if write["Item"].is_object() { &write["Item"] } else { &write["Key"] };
+        let Some((_, of)) = row_of(write) else { return false };
         let key: Item = ["pk", "sk"].map(|name| (name.to_owned(), of[name].clone())).into_iter().collect();
         let is_there = self.engine.rows().await.is_ok_and(|rows| {
             rows.iter().any(|row| key.iter().all(|(name, value)| row.get(name) == Some(value)))

@@ -6,19 +6,17 @@ use std::sync::{
 };
 
 use proptest::{
-    prelude::{any, prop},
+    prelude::{Strategy, any, prop},
     test_runner::{Config, RngAlgorithm, RngSeed, TestCaseError, TestError, TestRunner},
 };
 use proptest_state_machine::ReferenceStateMachine;
-use shared::store::Store;
 
 use crate::{
     engine::Engine,
-    model::Command,
+    model::{Command, State},
     schedule::{self, Actors, Setting, Waiting},
-    stage::{check, differences},
+    stage::{Stage, check, compare, tell},
     story::{self, Story, Told},
-    world::{Manner, World},
 };
 
 /// What a run of histories takes.
@@ -53,65 +51,17 @@ pub struct Violation {
     pub seed: u64,
 }
 
-/// Who tells a story to the model and to the real store, and compares.
-#[derive(Debug)]
-pub struct Teller {
-    /// The story so far.
-    pub story: Story,
-    /// The real thing.
-    pub world: Arc<World>,
-    store: Store,
-}
-
-impl Teller {
-    /// The beginning of every story, on an empty table.
-    ///
-    /// # Errors
-    /// The engine fails, or the beginning goes wrong already.
-    pub async fn begin(engine: &Engine) -> Result<Self, TestCaseError> {
-        let plans = story::plans().map_err(broken)?;
-        let world = Arc::new(World::new(engine.clone(), plans.clone()).await.map_err(broken)?);
-        let (begun, commands) = Story::beginning(plans);
-        let store = world.store();
-        for command in &commands {
-            let outcome = world.perform(&store, command, 0, Manner::Careful).await.map_err(broken)?;
-            if let Err(no) = outcome {
-                return Err(TestCaseError::fail(format!("{command}: {no:?}")));
-            }
-        }
-        let teller = Self { story: begun, world, store };
-        teller.compare("the beginning").await?;
-        Ok(teller)
-    }
-
-    /// One command more: answer and table must be as the model has them.
-    ///
-    /// # Errors
-    /// They are not.
-    pub async fn does(&mut self, command: &Command) -> Result<(), TestCaseError> {
-        let now = self.story.state.now;
-        let mut expected = self.story.state.clone();
-        let expected = expected.run(command);
-        self.story = Story::apply(self.story.clone(), command);
-        let outcome = self.world.perform(&self.store, command, now, Manner::Careful).await;
-        match outcome {
-            Ok(outcome) if outcome == expected => self.compare(&command.to_string()).await,
-            Ok(outcome) => Err(TestCaseError::fail(format!(
-                "{command}: the model says {expected:?}, the store {outcome:?}"
-            ))),
-            Err(error) => Err(TestCaseError::fail(format!("{command}: {error}"))),
-        }
-    }
-
-    async fn compare(&self, after: &str) -> Result<(), TestCaseError> {
-        let state = self.world.state(self.story.state.now).await.map_err(broken)?;
-        let state = state.map_err(|broken| TestCaseError::fail(format!("after {after}: {broken}")))?;
-        if state == self.story.state {
-            return Ok(());
-        }
-        let why = differences(&self.story.state, &state);
-        Err(TestCaseError::fail(format!("after {after}, the table is not as the model has it:\n{why}")))
-    }
+/// What happens in a history.
+#[derive(Clone, Debug)]
+struct History {
+    /// One after another.
+    sequence: Vec<Command>,
+    /// Counts what was seen of it, which helps to make it smaller.
+    seen: Option<Arc<AtomicUsize>>,
+    /// Then, at once.
+    actors: Actors,
+    /// Whose turn it is among those.
+    choices: Vec<u8>,
 }
 
 /// Something that cannot go on is a failure like any other.
@@ -138,92 +88,77 @@ impl Histories {
     /// # Errors
     /// The smallest history that was found for which it is not so.
     pub fn sequential(&self, progress: impl Fn(u64)) -> Result<Figures, Violation> {
-        let (histories, commands) = (AtomicU64::new(0), AtomicU64::new(0));
-        let outcome = self.runner().run(&Story::sequential_strategy(1..40), |(_, sequence, seen)| {
-            let count = self.in_sequence(&sequence, seen.as_deref())?;
-            commands.fetch_add(count, Ordering::Relaxed);
-            progress(histories.fetch_add(1, Ordering::Relaxed) + 1);
-            Ok(())
+        let strategy = Story::sequential_strategy(1..40).prop_map(|(_, sequence, seen)| History {
+            sequence,
+            seen,
+            actors: Vec::new(),
+            choices: Vec::new(),
         });
-        match outcome {
-            Ok(()) => Ok(Figures { histories: histories.into_inner(), commands: commands.into_inner() }),
-            Err(TestError::Fail(why, (_, sequence, _))) => {
-                Err(self.violation(&why.to_string(), &sequence, &[]))
-            }
-            Err(TestError::Abort(why)) => Err(self.violation(&why.to_string(), &[], &[])),
-        }
-    }
-
-    fn violation(&self, why: &str, sequence: &[Command], actors: &[Vec<Command>]) -> Violation {
-        let setting = story::plans().map(|plans| Story::beginning(plans).1).unwrap_or_default();
-        let story = Told { setting: &setting, sequence, actors }.to_string();
-        Violation { why: why.to_owned(), story, seed: self.seed }
-    }
-
-    fn in_sequence(&self, sequence: &[Command], seen: Option<&AtomicUsize>) -> Result<u64, TestCaseError> {
-        self.engine.runtime().map_err(broken)?.block_on(async {
-            let mut teller = Teller::begin(&self.engine).await?;
-            for command in sequence {
-                if let Some(seen) = seen {
-                    seen.fetch_add(1, Ordering::SeqCst);
-                }
-                teller.does(command).await?;
-            }
-            Ok(count(sequence))
-        })
+        self.run(&strategy, progress)
     }
 
     /// Runs concurrent histories: up to 12 commands one after another, then 2 to 6 actors at once, each with
-    /// one or two. Some order must explain what came of it, and every invariant must hold.
+    /// one or two. The model must explain what came of it, and every invariant must hold.
     ///
     /// # Errors
     /// The smallest history that was found for which it is not so.
     pub fn concurrent(&self, progress: impl Fn(u64)) -> Result<Figures, Violation> {
-        let (histories, commands) = (AtomicU64::new(0), AtomicU64::new(0));
         let actors = prop::collection::vec(prop::collection::vec(story::command(), 1..=2), 2..=6);
-        let strategy = (Story::sequential_strategy(1..12), actors, prop::collection::vec(any::<u8>(), 60));
-        let outcome = self.runner().run(&strategy, |((_, sequence, seen), actors, choices)| {
-            let count = self.at_once(&sequence, seen.as_deref(), &actors, &choices)?;
-            commands.fetch_add(count, Ordering::Relaxed);
+        let choices = prop::collection::vec(any::<u8>(), 60);
+        let strategy = (Story::sequential_strategy(1..12), actors, choices)
+            .prop_map(|((_, sequence, seen), actors, choices)| History { sequence, seen, actors, choices });
+        self.run(&strategy, progress)
+    }
+
+    fn run(
+        &self,
+        strategy: &impl Strategy<Value = History>,
+        progress: impl Fn(u64),
+    ) -> Result<Figures, Violation> {
+        let (histories, commands) = (AtomicU64::new(0), AtomicU64::new(0));
+        let outcome = self.runner().run(strategy, |history| {
+            commands.fetch_add(self.tell(&history)?, Ordering::Relaxed);
             progress(histories.fetch_add(1, Ordering::Relaxed) + 1);
             Ok(())
         });
-        match outcome {
-            Ok(()) => Ok(Figures { histories: histories.into_inner(), commands: commands.into_inner() }),
-            Err(TestError::Fail(why, ((_, sequence, _), actors, _))) => {
-                Err(self.violation(&why.to_string(), &sequence, &actors))
+        let (why, sequence, actors) = match outcome {
+            Ok(()) => {
+                return Ok(Figures { histories: histories.into_inner(), commands: commands.into_inner() });
             }
-            Err(TestError::Abort(why)) => Err(self.violation(&why.to_string(), &[], &[])),
-        }
+            Err(TestError::Fail(why, History { sequence, actors, .. })) => (why, sequence, actors),
+            Err(TestError::Abort(why)) => (why, Vec::new(), Vec::new()),
+        };
+        let setting = story::plans().map(|plans| Story::beginning(plans).1).unwrap_or_default();
+        let story = Told { setting: &setting, sequence: &sequence, actors: &actors }.to_string();
+        Err(Violation { why: why.to_string(), story, seed: self.seed })
     }
 
-    fn at_once(
-        &self,
-        sequence: &[Command],
-        seen: Option<&AtomicUsize>,
-        actors: &Actors,
-        choices: &[u8],
-    ) -> Result<u64, TestCaseError> {
+    /// Tells `history` to the model and to the real store, and compares. Gives the number of its commands.
+    fn tell(&self, history: &History) -> Result<u64, TestCaseError> {
         self.engine.runtime().map_err(broken)?.block_on(async {
-            let mut teller = Teller::begin(&self.engine).await?;
-            for command in sequence {
-                if let Some(seen) = seen {
+            let plans = story::plans().map_err(broken)?;
+            let (mut story, beginning) = Story::beginning(plans.clone());
+            let stage = Stage::set_by(&self.engine, State::new(plans), &beginning).await.map_err(broken)?;
+            let (world, real) = (&stage.world, stage.world.store());
+            for command in &history.sequence {
+                if let Some(seen) = &history.seen {
                     seen.fetch_add(1, Ordering::SeqCst);
                 }
-                teller.does(command).await?;
+                story.give_names(command);
+                let told = tell(world, &real, &mut story.state, command).await;
+                told.map_err(broken)?;
+                let after = |failure| broken(format!("after {command}, {failure}"));
+                compare(world, &story.state).await.map_err(after)?;
             }
-            let actors = teller.story.fit(actors);
-            let mut choices = choices.iter().copied().map(usize::from);
-            let setting = Setting::earnest(teller.story.state.now);
+            let actors = story.fit(&history.actors);
+            let setting = Setting::earnest(story.state.now);
+            let mut choices = history.choices.iter().copied().map(usize::from);
             let chosen = |waiting: &[Waiting]| Some(choices.next().unwrap_or_default() % waiting.len());
-            if let Some(outcomes) = schedule::run(&teller.world, &setting, &actors, chosen).await {
-                check(&teller.world, &teller.story.state, &actors, &outcomes).await.map_err(broken)?;
+            if let Some(outcomes) = schedule::run(world, &setting, &actors, chosen).await {
+                check(world, &story.state, &actors, &outcomes).await.map_err(broken)?;
             }
-            Ok(count(sequence) + actors.iter().map(|commands| count(commands)).sum::<u64>())
+            let commands = history.sequence.len() + actors.iter().map(Vec::len).sum::<usize>();
+            Ok(commands.try_into().unwrap_or(u64::MAX))
         })
     }
-}
-
-fn count(commands: &[Command]) -> u64 {
-    commands.len().try_into().unwrap_or(u64::MAX)
 }

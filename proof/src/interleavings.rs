@@ -71,22 +71,33 @@ impl Found {
 /// A scene cannot be set.
 pub fn explore(engines: &[Engine], bound: u32) -> Result<Found, String> {
     let scenes = catalogue::scenes();
+    let shares = in_threads(engines, |engine, share| explore_share(engine, &scenes, share, bound))?;
+    Ok(shares.into_iter().fold(Found::default(), Found::with))
+}
+
+/// What each engine's thread makes of its share: which of how many.
+pub(crate) fn in_threads<T: Send>(
+    engines: &[Engine],
+    work: impl Fn(&Engine, (usize, usize)) -> Result<T, Failure> + Sync,
+) -> Result<Vec<T>, String> {
     let results: Vec<_> = std::thread::scope(|scope| {
         let running: Vec<_> = engines
             .iter()
             .enumerate()
             .map(|(position, engine)| {
-                let share = (position, engines.len());
-                let scenes = &scenes;
-                scope.spawn(move || explore_share(engine, scenes, share, bound))
+                let work = &work;
+                scope.spawn(move || work(engine, (position, engines.len())))
             })
             .collect();
         running.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
     });
-    results.into_iter().try_fold(Found::default(), |found, result| {
-        let share = result.map_err(|_panic| "a thread has panicked".to_owned())?;
-        Ok(found.with(share.map_err(|error| error.to_string())?))
-    })
+    results
+        .into_iter()
+        .map(|result| {
+            let result = result.map_err(|_panic| "a thread has panicked".to_owned())?;
+            result.map_err(|error| error.to_string())
+        })
+        .collect()
 }
 
 fn explore_share(
@@ -95,13 +106,10 @@ fn explore_share(
     (position, of): (usize, usize),
     bound: u32,
 ) -> Result<Found, Failure> {
-    let broken = |error: &dyn std::fmt::Display| Failure::Broken(error.to_string());
-    let runtime = engine.runtime().map_err(|error| broken(&error))?;
-    runtime.block_on(async {
+    engine.runtime().map_err(|error| Failure::Broken(error.to_string()))?.block_on(async {
         let mut found = Found::default();
         for scene in scenes {
-            let nothing = scene.nothing().map_err(|error| broken(&error))?;
-            let stage = Stage::set(engine, nothing, &scene.commands).await?;
+            let stage = Stage::set(engine, scene).await?;
             let setting = Setting::earnest(stage.state.now);
             for pair in scene.pairs().skip(position).step_by(of) {
                 found.pairs += 1;

@@ -19,6 +19,7 @@ pub mod footprint;
 mod hand;
 pub mod histories;
 pub mod interleavings;
+pub mod invariants;
 pub mod model;
 pub mod schedule;
 pub mod stage;

@@ -274,6 +274,28 @@ impl State {
 }
 
 impl Bucket {
+    /// A new one, in which nobody is yet.
+    pub(crate) fn new(owner: Person, secret: SecretNo) -> Self {
+        Self {
+            name: 0,
+            comment: 0,
+            owner,
+            secret,
+            plan: PlanName::default(),
+            plan_ends: None,
+            trial_ends: None,
+            deleted: false,
+            members: BTreeMap::new(),
+            invitations: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            feedback: 0,
+            audit: BTreeMap::new(),
+            mail: Mail::default(),
+            subscription: None,
+            change: None,
+        }
+    }
+
     /// Members and invitations.
     #[must_use]
     pub fn seats(&self) -> u32 {

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
 
+use shared::store::Store;
+
 use crate::{
+    catalogue::Scene,
     engine::{Engine, Item},
     explain::{Deeds, is_explained},
     model::{Command, State},
@@ -45,6 +48,39 @@ fn broken(error: impl std::fmt::Display) -> Failure {
     Failure::Broken(error.to_string())
 }
 
+/// Tells the model, in `state`, and `store`, of `world`, one `command`: both must say the same of it.
+///
+/// # Errors
+/// They do not.
+pub(crate) async fn tell(
+    world: &World,
+    store: &Store,
+    state: &mut State,
+    command: &Command,
+) -> Result<(), Failure> {
+    let now = state.now;
+    let expected = state.run(command);
+    let outcome = world.perform(store, command, now, Manner::Careful).await;
+    let outcome = outcome.map_err(|error| Failure::Wrong(format!("{command}: {error}")))?;
+    if outcome == expected {
+        return Ok(());
+    }
+    Err(Failure::Wrong(format!("{command}: the model says {expected:?}, the store {outcome:?}")))
+}
+
+/// Compares the table of `world` with `state`.
+///
+/// # Errors
+/// It breaks an invariant, or is not as `state` says.
+pub(crate) async fn compare(world: &World, state: &State) -> Result<(), Failure> {
+    let found = world.state(state.now).await.map_err(broken)?.map_err(Failure::Wrong)?;
+    if found == *state {
+        return Ok(());
+    }
+    let why = differences(state, &found);
+    Err(Failure::Wrong(format!("the table is not as the model has it:\n{why}")))
+}
+
 /// Checks what came of `actors` in `world`, which was as `before` says: every invariant holds, and the model
 /// explains it.
 ///
@@ -77,7 +113,7 @@ pub async fn check(
 }
 
 /// The lines in which two states differ.
-pub(crate) fn differences(one: &State, other: &State) -> String {
+fn differences(one: &State, other: &State) -> String {
     let lines = |state: &State| format!("{state:#?}").lines().map(str::to_owned).collect::<Vec<_>>();
     let (before, after) = (lines(one), lines(other));
     let mut text = String::new();
@@ -91,37 +127,32 @@ pub(crate) fn differences(one: &State, other: &State) -> String {
 }
 
 impl Stage {
-    /// Sets the scene by `commands`.
+    /// Sets `scene`.
+    ///
+    /// # Errors
+    /// What comes of one of its commands is not what the model says.
+    pub async fn set(engine: &Engine, scene: &Scene) -> Result<Self, Failure> {
+        let nothing = scene.nothing().map_err(broken)?;
+        Self::set_by(engine, nothing, &scene.commands).await.map_err(|failure| match failure {
+            Failure::Wrong(why) => Failure::Broken(format!("{} cannot be set: {why}", scene.title)),
+            Failure::Broken(_) => failure,
+        })
+    }
+
+    /// Sets the scene that `commands` make of `state`, which is of an empty table.
     ///
     /// # Errors
     /// What comes of one of them is not what the model says.
-    pub async fn set(engine: &Engine, state: State, commands: &[Command]) -> Result<Self, Failure> {
-        let mut state = state;
+    pub async fn set_by(engine: &Engine, mut state: State, commands: &[Command]) -> Result<Self, Failure> {
         let world = Arc::new(World::new(engine.clone(), state.plans.clone()).await.map_err(broken)?);
         let store = world.store();
         for command in commands {
-            let now = state.now;
-            let expected = state.run(command);
-            let outcome = world.perform(&store, command, now, Manner::Careful).await.map_err(broken)?;
-            if outcome != expected {
-                return Err(Failure::Broken(format!(
-                    "while the scene was set, {command}: the store says {outcome:?}, the model {expected:?}"
-                )));
-            }
+            tell(&world, &store, &mut state, command).await?;
         }
-        let found = world.state(state.now).await.map_err(broken)?.map_err(Failure::Broken)?;
-        if found != state {
-            return Err(Failure::Broken(format!("the scene is not set:\n{}", differences(&state, &found))));
-        }
+        compare(&world, &state).await?;
         let rows = engine.rows().await.map_err(broken)?;
         let names = world.names().clone();
         Ok(Self { state, world, rows, names })
-    }
-
-    /// The rows that the scene begins with.
-    #[must_use]
-    pub fn rows(&self) -> &[Item] {
-        &self.rows
     }
 
     /// Puts everything back.

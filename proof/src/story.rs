@@ -123,7 +123,8 @@ impl Story {
         actors.filter(|commands| !commands.is_empty()).collect()
     }
 
-    fn give_names(&mut self, command: &Command) {
+    /// Gives the names that `command` gives.
+    pub(crate) fn give_names(&mut self, command: &Command) {
         match command {
             Command::Create { bucket, secret, .. } => {
                 self.used.extend([('b', bucket.0), ('s', secret.0)]);

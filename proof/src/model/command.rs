@@ -268,11 +268,11 @@ impl Command {
             | Self::RotateSecret { who, .. }
             | Self::DeleteServer { who, .. }
             | Self::BeginChange { who, .. } => *who = person,
-            Self::Clear { .. } => {}
             Self::SignIn { .. }
             | Self::SignInCutOff { .. }
             | Self::Wait { .. }
             | Self::Create { .. }
+            | Self::Clear { .. }
             | Self::Link { .. }
             | Self::Connect { .. }
             | Self::Disconnect { .. }

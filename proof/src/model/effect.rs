@@ -1,6 +1,6 @@
 //! What a command does when nothing speaks against it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use shared::domain::{PlanName, Role};
 
@@ -153,24 +153,8 @@ impl State {
 
     fn create(&mut self, who: Person, bucket: BucketNo, secret: super::SecretNo) {
         let Some(user) = self.users.get(&who) else { return };
-        let mut created = Bucket {
-            name: 0,
-            comment: 0,
-            owner: who,
-            secret,
-            plan: PlanName::default(),
-            plan_ends: None,
-            trial_ends: None,
-            deleted: false,
-            members: BTreeMap::from([(who, Member::new(Role::Owner, user.address))]),
-            invitations: BTreeMap::new(),
-            servers: BTreeMap::new(),
-            feedback: 0,
-            audit: BTreeMap::new(),
-            mail: Mail::default(),
-            subscription: None,
-            change: None,
-        };
+        let mut created = Bucket::new(who, secret);
+        created.members.insert(who, Member::new(Role::Owner, user.address));
         created.note(Audit::new("create", who));
         self.buckets.insert(bucket, created);
     }
