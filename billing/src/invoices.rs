@@ -1,10 +1,11 @@
 //! What was charged.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An invoice, in Stripe's words (<https://docs.stripe.com/api/invoices/object>): amounts in the smallest
 /// unit of the currency, times in seconds since 1970.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[expect(clippy::struct_field_names, reason = "they are Stripe's")]
 pub struct Invoice {
     id: Option<String>,

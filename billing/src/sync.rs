@@ -1,5 +1,6 @@
 //! What happens at Stripe, and comes by webhook.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use shared::{
@@ -20,7 +21,8 @@ use crate::{
 
 /// An event (<https://docs.stripe.com/api/events/object>). Nothing in it is taken for true but what it is
 /// about.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "StripeEvent")]
 pub struct Event {
     id: String,
     r#type: String,
@@ -29,7 +31,8 @@ pub struct Event {
     data: EventData,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "StripeEventData")]
 struct EventData {
     object: Value,
 }

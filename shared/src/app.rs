@@ -172,7 +172,7 @@ impl App {
     pub fn view<'a>(&self, bucket: &'a Bucket, member: &'a Member, request: &Request) -> BucketView<'a> {
         // The published clients send a bucket's requests to the origin that the bucket names.
         let origin = request.origin(self.config.public_origin.as_deref());
-        BucketView::new(bucket, member, &origin, self.now())
+        BucketView::new(bucket, member, origin, self.now())
     }
 }
 

@@ -10,19 +10,12 @@
 //! | 403 | `role_too_low` | the caller is not the owner |
 //! | 404 | `bucket_not_found` | there is no such bucket, or the caller is not a member |
 
-use serde::Serialize;
 use shared::{
     App,
-    domain::{PlanName, Right},
-    http::{Answer, Problem, Request, json},
+    domain::Right,
+    http::{Answer, Claimed, Problem, Request, json},
     serve_deprecated,
 };
-
-#[derive(Serialize)]
-struct Claimed<'a> {
-    duration: String,
-    plan: &'a PlanName,
-}
 
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let access = app.access(request).await?;

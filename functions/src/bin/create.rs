@@ -13,29 +13,12 @@
 //! | 413 | `body_too_large` | the body has more than 64 KiB |
 //! | 415 | `unsupported_media_type` | the body is not JSON |
 
-use serde::{Deserialize, Serialize};
 use shared::{
     App,
-    domain::{AppUrl, BucketName, Comment, NewBucket},
-    http::{Answer, BucketView, Problem, Request, json},
+    domain::NewBucket,
+    http::{Answer, BucketAnswer, Create, Problem, Request, json},
     serve,
 };
-
-/// The body.
-#[derive(Deserialize)]
-struct Create {
-    /// 1 to 100 characters, not blank.
-    name: BucketName,
-    /// Up to 1,000 characters.
-    comment: Option<Comment>,
-    /// An http or https URL.
-    app_url: Option<AppUrl>,
-}
-
-#[derive(Serialize)]
-struct Created<'a> {
-    bucket: BucketView<'a>,
-}
 
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let caller = app.caller(request).await?;
@@ -44,7 +27,7 @@ async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let new = NewBucket { name, comment: comment.unwrap_or_default(), app_url: app_url.unwrap_or_default() };
     let (bucket, member) =
         app.store.create_bucket(new, &owner, app.config.buckets_per_owner, app.now()).await?;
-    json(&Created { bucket: app.view(&bucket, &member, request) })
+    json(&BucketAnswer { bucket: app.view(&bucket, &member, request) })
 }
 
 #[tokio::main(flavor = "current_thread")]

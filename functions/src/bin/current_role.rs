@@ -7,18 +7,11 @@
 //! | 401 | `missing_token`, `invalid_token`, `expired_token` | the caller is not known |
 //! | 404 | `bucket_not_found` | there is no such bucket, or the caller is not a member |
 
-use serde::Serialize;
 use shared::{
     App,
-    domain::Role,
-    http::{Answer, Problem, Request, json},
+    http::{Answer, CurrentRole, Problem, Request, json},
     serve,
 };
-
-#[derive(Serialize)]
-struct CurrentRole {
-    role: Role,
-}
 
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let access = app.access(request).await?;

@@ -16,23 +16,13 @@
 //! | 413 | `body_too_large` | the body has more than 64 KiB |
 //! | 415 | `unsupported_media_type` | the body is not JSON |
 
-use serde::Deserialize;
 use shared::{
     App,
-    domain::{Email, GrantableRole, Right},
-    http::{Answer, InvitationsView, Problem, Request, json},
+    domain::Right,
+    http::{Answer, InvitationsView, InviteUser, Problem, Request, json},
     serve,
     store::Invite,
 };
-
-/// The body.
-#[derive(Deserialize)]
-struct InviteUser {
-    /// Whom to invite.
-    email: Email,
-    /// As what: `user`, `developer` or `admin`; `user` if absent.
-    role: Option<GrantableRole>,
-}
 
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let access = app.access(request).await?;

@@ -8,23 +8,11 @@
 //! |---|---|---|
 //! | 401 | `missing_token`, `invalid_token`, `expired_token` | the caller is not known |
 
-use serde::Serialize;
 use shared::{
     App, Sight,
-    domain::{BucketId, Email, UserId, Username},
-    http::{Answer, Problem, Request, json},
+    http::{Answer, LoggedIn, Problem, Request, json},
     serve,
 };
-
-#[derive(Serialize)]
-struct LoggedIn {
-    _id: UserId,
-    username: Username,
-    email: Option<Email>,
-    /// Not a token: the original backend's name for the mark of an address that is not validated.
-    email_token: Option<&'static str>,
-    authorized_bucket: Vec<BucketId>,
-}
 
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let caller = app.caller(request).await?;
@@ -32,13 +20,13 @@ async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let logged_in = match sight {
         Sight::Known(user) => LoggedIn {
             authorized_bucket: memberships.into_iter().map(|(bucket, _)| bucket.id).collect(),
-            _id: user.id,
+            id: user.id,
             username: user.username,
             email: Some(user.email),
             email_token: None,
         },
         Sight::Unverified(profile) | Sight::EmailTaken(profile) => LoggedIn {
-            _id: caller.user_id,
+            id: caller.user_id,
             username: profile.username,
             email: profile.email,
             email_token: Some("unverified"),

@@ -13,13 +13,12 @@
 //! | 413 | `body_too_large` | the body has more than 256 KiB |
 //! | 429 | `too_many_attempts` | the keys are wrong, and twenty others were tried from this address within ten minutes |
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use shared::{
     Agents, Context, StartError,
     config::required,
     domain::{Report, ServerName},
-    http::{Answer, FieldError, Problem, Request, json as answer},
+    http::{Answer, FieldError, Linked, Problem, Request, VerifyPm2, json},
     serve,
     store::AgentKeys,
 };
@@ -27,37 +26,21 @@ use shared::{
 /// The largest body that is read, in bytes: it describes each processor.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// The body.
-#[derive(Deserialize)]
-struct VerifyPm2 {
-    /// The public half of the bucket's keys.
-    public_id: String,
-    /// The secret half of the bucket's keys. Agents of pm2 before version 3 send none, and `data` encrypted.
-    private_id: Option<String>,
-    /// What the agent says of its server, by which `MACHINE_NAME` it is one server.
-    #[serde(default)]
-    data: Map<String, Value>,
-}
-
-impl VerifyPm2 {
-    fn read(body: &[u8]) -> Result<Self, Problem> {
-        let bad = |field: &str, detail: String| Problem::invalid_input(vec![FieldError::new(field, detail)]);
-        let message: Value = serde_json::from_slice(body).map_err(|error| {
-            if error.is_eof() {
-                // Agents count letters where they should count bytes.
-                bad("data.MACHINE_NAME", "must be ASCII: the message was cut off".to_owned())
-            } else {
-                bad("body", format!("is not JSON: {error}"))
-            }
-        })?;
-        if message.get("data").is_some_and(Value::is_string) {
-            return Err(bad(
-                "data",
-                "is of a pm2 older than 3, which cannot be linked; update it".to_owned(),
-            ));
+/// What an agent says, or why it cannot be understood, in words that help who links it.
+fn read(body: &[u8]) -> Result<VerifyPm2, Problem> {
+    let bad = |field: &str, detail: String| Problem::invalid_input(vec![FieldError::new(field, detail)]);
+    let message: Value = serde_json::from_slice(body).map_err(|error| {
+        if error.is_eof() {
+            // Agents count letters where they should count bytes.
+            bad("data.MACHINE_NAME", "must be ASCII: the message was cut off".to_owned())
+        } else {
+            bad("body", format!("is not JSON: {error}"))
         }
-        serde_json::from_value(message).map_err(|error| bad("body", format!("is not understood: {error}")))
+    })?;
+    if message.get("data").is_some_and(Value::is_string) {
+        return Err(bad("data", "is of a pm2 older than 3, which cannot be linked; update it".to_owned()));
     }
+    serde_json::from_value(message).map_err(|error| bad("body", format!("is not understood: {error}")))
 }
 
 struct Node {
@@ -74,7 +57,7 @@ impl Context for Node {
 
 async fn verify(node: &Node, request: &Request) -> Result<Answer, Problem> {
     let Node { agents, endpoint } = node;
-    let VerifyPm2 { public_id, private_id, data } = VerifyPm2::read(&request.bytes(MAX_BYTES)?)?;
+    let VerifyPm2 { public_id, private_id, data } = read(&request.bytes(MAX_BYTES)?)?;
     let name = data.get("MACHINE_NAME").and_then(Value::as_str).unwrap_or_default();
     let name = ServerName::try_from(name.to_owned()).map_err(|error| {
         Problem::invalid_input(vec![FieldError::new("data.MACHINE_NAME", error.to_string())])
@@ -85,13 +68,7 @@ async fn verify(node: &Node, request: &Request) -> Result<Answer, Problem> {
     let agent = agents.store.agent(&keys, &name, now).await?;
     let new = agents.store.link_server(&keys, agent, &name, &Report::of_agent(&data), now).await?;
     let web = request.origin(agents.config.public_origin.as_deref());
-    // Only `ws` is used; older agents want the others to be there.
-    answer(&json!({
-        "endpoints": {
-            "web": web, "ws": endpoint, "push": endpoint, "reverse": endpoint, "realtime": endpoint,
-        },
-        "active": true, "pending": false, "disabled": false, "new": new, "name": name,
-    }))
+    json(&Linked::new(&name, new, &web, endpoint))
 }
 
 async fn handle(node: &Node, request: &Request) -> Result<Answer, Problem> {

@@ -13,38 +13,19 @@
 //! | 413 | `body_too_large` | the body has more than 64 KiB |
 //! | 415 | `unsupported_media_type` | the body is not JSON |
 
-use serde::{Deserialize, Serialize};
 use shared::{
     IdentityProvider, Tokens,
     domain::Timestamp,
-    http::{Answer, FieldError, Problem, Request, json},
+    http::{Answer, FieldError, Problem, Request, TokenAnswer, TokenRequest, json},
     serve,
 };
-
-/// The body.
-#[derive(Deserialize)]
-struct TokenRequest {
-    /// `refresh_token`.
-    grant_type: String,
-    /// The token to exchange.
-    refresh_token: String,
-}
-
-#[derive(Serialize)]
-struct TokenAnswer {
-    access_token: String,
-    refresh_token: String,
-    token_type: &'static str,
-    #[serde(serialize_with = "Timestamp::rfc3339")]
-    expire_at: Timestamp,
-}
 
 /// Seconds that a token is said to last where the provider does not tell: the clients come back for
 /// another as soon as one is refused.
 const DEFAULT_LIFETIME: u32 = 3_600;
 
 async fn handle(provider: &IdentityProvider, request: &Request) -> Result<Answer, Problem> {
-    let TokenRequest { grant_type, refresh_token } = request.json_body()?;
+    let TokenRequest { grant_type, refresh_token, client_id: _ } = request.json_body()?;
     if grant_type != "refresh_token" {
         return Err(Problem::unsupported_grant_type());
     }

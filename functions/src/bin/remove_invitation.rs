@@ -2,7 +2,7 @@
 //! invitation.
 //!
 //! Caller: an admin or the owner. The address stands in the query (`?email=`), or as older clients have
-//! it in the path or in the body ([`OlderForm`]). Answers 200 with the invitations still open.
+//! it in the path or in the body ([`RemoveInvitation`]). Answers 200 with the invitations still open.
 //!
 //! | status | code | when |
 //! |---|---|---|
@@ -12,30 +12,18 @@
 //! | 404 | `bucket_not_found` | there is no such bucket, or the caller is not a member |
 //! | 404 | `invitation_not_found` | the address is not invited |
 
-use serde::Deserialize;
 use shared::{
     App,
     domain::{Email, Right},
-    http::{Answer, FieldError, InvitationsView, Problem, Request, json},
+    http::{Answer, FieldError, InvitationsView, Problem, RemoveInvitation, Request, json},
     serve,
 };
-
-/// The body of clients from before the query had the address.
-#[derive(Deserialize)]
-struct OlderForm {
-    params: Params,
-}
-
-#[derive(Deserialize)]
-struct Params {
-    email: String,
-}
 
 /// The address that `request` names.
 fn invited(request: &Request) -> Result<Email, Problem> {
     let bad = |detail: String| Problem::invalid_input(vec![FieldError::new("email", detail)]);
     let in_path = || request.path_parameter("email").map(ToOwned::to_owned);
-    let in_body = || request.json_body::<OlderForm>().ok().map(|older| older.params.email);
+    let in_body = || request.json_body::<RemoveInvitation>().ok().map(|older| older.params.email);
     let given = request.query_parameter("email").or_else(in_path).or_else(in_body);
     let given = given.ok_or_else(|| bad("is missing".to_owned()))?;
     Email::parse(&given).map_err(|error| bad(error.to_string()))

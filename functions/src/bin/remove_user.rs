@@ -14,20 +14,12 @@
 //! | 413 | `body_too_large` | the body has more than 64 KiB |
 //! | 415 | `unsupported_media_type` | the body is not JSON |
 
-use serde::Deserialize;
 use shared::{
     App,
-    domain::{Email, Right},
-    http::{Answer, MemberView, Problem, Request, json},
+    domain::Right,
+    http::{Answer, MemberView, Problem, RemoveUser, Request, json},
     serve,
 };
-
-/// The body.
-#[derive(Deserialize)]
-struct RemoveUser {
-    /// Whom to remove.
-    email: Email,
-}
 
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let access = app.access(request).await?;

@@ -10,25 +10,19 @@
 //! | 403 | `role_too_low` | the caller is not the owner |
 //! | 404 | `bucket_not_found` | there is no such bucket, or the caller is not a member |
 
-use serde::Serialize;
 use shared::{
     Access, App,
     domain::Right,
-    http::{Answer, BucketView, Problem, Request, json},
+    http::{Answer, BucketAnswer, Problem, Request, json},
     serve,
 };
-
-#[derive(Serialize)]
-struct Rotated<'a> {
-    bucket: BucketView<'a>,
-}
 
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let access = app.access(request).await?;
     access.require(Right::RotateSecret)?;
     let Access { caller, bucket, member } = access;
     let bucket = app.store.rotate_secret(bucket, &caller.user_id, app.now()).await?;
-    json(&Rotated { bucket: app.view(&bucket, &member, request) })
+    json(&BucketAnswer { bucket: app.view(&bucket, &member, request) })
 }
 
 #[tokio::main(flavor = "current_thread")]

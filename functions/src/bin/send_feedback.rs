@@ -10,20 +10,11 @@
 //! | 413 | `body_too_large` | the body has more than 64 KiB |
 //! | 415 | `unsupported_media_type` | the body is not JSON |
 
-use serde::{Deserialize, Serialize};
 use shared::{
     App,
-    domain::Feedback,
-    http::{Answer, Problem, Request, json},
+    http::{Answer, Problem, Request, SendFeedback, json},
     serve,
 };
-
-/// The body, and the answer.
-#[derive(Deserialize, Serialize)]
-struct SendFeedback {
-    /// 1 to 10,000 characters, not blank.
-    feedback: Feedback,
-}
 
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let access = app.access(request).await?;

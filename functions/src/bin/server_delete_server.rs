@@ -12,26 +12,12 @@
 //! | 413 | `body_too_large` | the body has more than 64 KiB |
 //! | 415 | `unsupported_media_type` | the body is not JSON |
 
-use serde::{Deserialize, Serialize};
 use shared::{
     App,
-    domain::{Right, ServerName},
-    http::{Answer, Problem, Request, json},
+    domain::Right,
+    http::{Answer, DeleteServer, Deleted, Problem, Request, json},
     serve,
 };
-
-/// The body.
-#[derive(Deserialize)]
-struct DeleteServer {
-    /// The name of the server.
-    server_name: ServerName,
-}
-
-#[derive(Serialize)]
-struct Deleted {
-    success: bool,
-    msg: &'static str,
-}
 
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let access = app.access(request).await?;

@@ -14,22 +14,12 @@
 //! | 413 | `body_too_large` | the body has more than 64 KiB |
 //! | 415 | `unsupported_media_type` | the body is not JSON |
 
-use serde::Deserialize;
 use shared::{
     App,
-    domain::{Email, NotificationState, Right},
-    http::{Answer, NotificationView, Problem, Request, json},
+    domain::Right,
+    http::{Answer, NotificationView, Problem, Request, SetNotificationState, json},
     serve,
 };
-
-/// The body.
-#[derive(Deserialize)]
-struct SetNotificationState {
-    /// Whose state.
-    email: Email,
-    /// `email` or `none`; `nonde`, as the published reference has it, is `none`.
-    state: NotificationState,
-}
 
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let access = app.access(request).await?;

@@ -13,22 +13,12 @@
 //! | 413 | `body_too_large` | the body has more than 64 KiB |
 //! | 415 | `unsupported_media_type` | the body is not JSON |
 
-use serde::Deserialize;
 use shared::{
     App,
-    domain::{Email, GrantableRole, Right},
-    http::{Answer, MemberView, Problem, Request, json},
+    domain::Right,
+    http::{Answer, MemberView, Problem, Request, SetUserRole, json},
     serve,
 };
-
-/// The body.
-#[derive(Deserialize)]
-struct SetUserRole {
-    /// Whose role.
-    email: Email,
-    /// `user`, `developer` or `admin`.
-    role: GrantableRole,
-}
 
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let access = app.access(request).await?;

@@ -14,19 +14,13 @@
 //! | 503 | `plan_changing` | a change is under way that this may be about |
 
 use billing::Cashier;
-use serde::Serialize;
 use shared::{
-    http::{Answer, Problem, Request, json},
+    http::{Answer, Problem, Received, Request, json},
     serve,
 };
 
 /// The largest event that is read, in bytes: one holds an object with its lines, and may hold it twice.
 const MAX_BYTES: usize = 256 * 1024;
-
-#[derive(Serialize)]
-struct Received {
-    received: bool,
-}
 
 async fn handle(cashier: &Cashier, request: &Request) -> Result<Answer, Problem> {
     let payload = request.bytes(MAX_BYTES)?;

@@ -20,19 +20,11 @@
 //! | 503 | `plan_changing` | another change of what pays for the bucket is under way |
 
 use billing::Cashier;
-use serde::Deserialize;
 use shared::{
-    domain::{Email, Member, Right, Role},
-    http::{Answer, Problem, Request, json},
+    domain::{Member, Right, Role},
+    http::{Answer, Problem, Request, TransferOwnership, json},
     serve,
 };
-
-/// The body.
-#[derive(Deserialize)]
-struct TransferOwnership {
-    /// The member to hand the bucket to.
-    new_owner: Email,
-}
 
 async fn handle(cashier: &Cashier, request: &Request) -> Result<Answer, Problem> {
     let app = &cashier.app;

@@ -11,26 +11,12 @@
 //! | 413 | `body_too_large` | the body has more than 64 KiB |
 //! | 415 | `unsupported_media_type` | the body is not JSON |
 
-use serde::Deserialize;
 use shared::{
     Access, App,
-    domain::{AppUrl, BucketChanges, BucketName, Comment, Configuration, Right},
-    http::{Answer, FieldError, Problem, Request, json},
+    domain::{BucketChanges, Right},
+    http::{Answer, FieldError, Problem, Request, Update, json},
     serve,
 };
-
-/// The body; what is absent or `null` stays as it is.
-#[derive(Deserialize)]
-struct Update {
-    /// 1 to 100 characters, not blank.
-    name: Option<BucketName>,
-    /// Up to 1,000 characters; empty clears it.
-    comment: Option<Comment>,
-    /// An http or https URL; empty clears it.
-    app_url: Option<AppUrl>,
-    /// A text or an object of up to 16 KiB, kept as it came.
-    configuration: Option<Configuration>,
-}
 
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let access = app.access(request).await?;

@@ -11,32 +11,19 @@
 //! | 413 | `body_too_large` | the body has more than 64 KiB |
 //! | 415 | `unsupported_media_type` | the body is not JSON |
 
-use serde::{Deserialize, Serialize};
 use shared::{
     App,
-    domain::{Member, UserOptions},
-    http::{Answer, BucketView, Problem, Request, json},
+    domain::Member,
+    http::{Answer, BucketAnswer, Problem, Request, UpdateUserOptions, json},
     serve,
 };
-
-/// The body.
-#[derive(Deserialize)]
-struct UpdateUserOptions {
-    /// What only clients understand; kept as it came.
-    options: UserOptions,
-}
-
-#[derive(Serialize)]
-struct Updated<'a> {
-    bucket: BucketView<'a>,
-}
 
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
     let access = app.access(request).await?;
     let UpdateUserOptions { options } = request.json_body()?;
     app.store.set_options(&access.bucket.id, &access.caller.user_id, &options, app.now()).await?;
     let member = Member { options, ..access.member };
-    json(&Updated { bucket: app.view(&access.bucket, &member, request) })
+    json(&BucketAnswer { bucket: app.view(&access.bucket, &member, request) })
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -21,29 +21,11 @@
 //! | 503 | `plan_changing` | another change of what pays for the bucket is under way |
 
 use billing::{Cashier, PlanChange};
-use serde::{Deserialize, Serialize};
 use shared::{
     domain::{PlanName, Right},
-    http::{Answer, BucketView, FieldError, Problem, Request, SubscriptionView, json},
+    http::{Answer, FieldError, Problem, Request, SubscriptionView, Upgrade, Upgraded, json},
     serve_deprecated,
 };
-
-/// The body.
-#[derive(Deserialize)]
-struct Upgrade {
-    /// The plan to put the bucket on.
-    plan: PlanName,
-    /// A card to pay with from now on, as a token made by Stripe.
-    stripe_token: Option<String>,
-    /// The id of a coupon at Stripe.
-    coupon_id: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Upgraded<'a> {
-    bucket: BucketView<'a>,
-    subscription: Option<SubscriptionView<'a>>,
-}
 
 async fn handle(cashier: &Cashier, request: &Request) -> Result<Answer, Problem> {
     let app = &cashier.app;

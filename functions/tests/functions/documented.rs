@@ -3,23 +3,20 @@
 
 use std::collections::BTreeSet;
 
+use openapi::Page;
+
 use super::{
-    contract::documentation,
+    api::workspace,
     replay::{Case, cases},
 };
 
 type Refusal = (u16, String);
 
-/// The refusals in the table of a function's documentation.
+/// The refusals in the table of a function's page.
 fn documented(function: &str) -> BTreeSet<Refusal> {
-    let mut refusals = BTreeSet::new();
-    for line in documentation(function) {
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let [_, status, codes, _, _] = cells.as_slice() else { continue };
-        let Ok(status) = status.parse() else { continue };
-        refusals.extend(codes.split(',').map(|code| (status, code.trim().trim_matches('`').to_owned())));
-    }
-    refusals
+    let page = Page::read(&workspace(), function).unwrap();
+    let refusals = page.refusals.into_iter();
+    refusals.flat_map(|refusal| refusal.codes.into_iter().map(move |code| (refusal.status, code))).collect()
 }
 
 #[test]

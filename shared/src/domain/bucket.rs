@@ -1,5 +1,6 @@
 //! A bucket and its members.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -158,7 +159,7 @@ pub struct Member {
 }
 
 /// How a member is notified.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NotificationState {
     /// By e-mail; how everybody begins.

@@ -3,14 +3,16 @@
 use std::fmt;
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
 /// A normalised e-mail address. Two spellings of one address are equal: it is trimmed, in lower case
 /// and in Unicode form NFC, and its domain is in the ASCII form of IDNA (UTS 46).
 /// Dots and `+suffixes` stay, since only the receiving server knows whether they matter.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("format" = "email", "maxLength" = Self::MAX_BYTES))]
 pub struct Email(String);
 
 /// Why a text is not an e-mail address.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A text that is not an identifier of its kind.
@@ -58,10 +59,11 @@ fn random_key15() -> Result<String, getrandom::Error> {
 }
 
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $valid:ident, $error:ident) => {
+    ($(#[$doc:meta])* $name:ident, $valid:ident, $error:ident, $pattern:literal) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
         #[serde(try_from = "String", into = "String")]
+        #[schemars(extend("pattern" = $pattern))]
         pub struct $name(String);
 
         impl $name {
@@ -91,22 +93,22 @@ macro_rules! text_id {
 text_id! {
     /// A bucket's `_id`: 24 lower-case hexadecimal digits, the form by which the published clients
     /// recognise a bucket in a path.
-    BucketId, is_hex24, NotHex24
+    BucketId, is_hex24, NotHex24, "^[0-9a-f]{24}$"
 }
 
 text_id! {
     /// A person's `_id`: 24 lower-case hexadecimal digits, derived from issuer and subject.
-    UserId, is_hex24, NotHex24
+    UserId, is_hex24, NotHex24, "^[0-9a-f]{24}$"
 }
 
 text_id! {
     /// The half of a bucket's agent credentials that may be shown: 15 characters of `0-9a-z`.
-    PublicId, is_key15, NotKey15
+    PublicId, is_key15, NotKey15, "^[0-9a-z]{15}$"
 }
 
 text_id! {
     /// The secret half of a bucket's agent credentials: 15 characters of `0-9a-z`. Never in `Debug`.
-    SecretId, is_key15, NotKey15
+    SecretId, is_key15, NotKey15, "^[0-9a-z]{15}$"
 }
 
 impl BucketId {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 
 /// The name of a plan.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct PlanName(String);
 
@@ -37,7 +38,7 @@ impl From<String> for PlanName {
 const LONGEST_TRIAL: u32 = 730;
 
 /// A plan: what it allows, and how one gets onto it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Members and pending invitations.
@@ -56,7 +57,7 @@ pub struct Plan {
 }
 
 /// The plans of a deployment, by name. There always is the default one, which costs nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Plans(BTreeMap<PlanName, Plan>);
 
@@ -182,7 +183,7 @@ pub struct Limits {
 }
 
 /// A trial that was begun; once it has ended it only tells that there was one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Trial {
     /// The plan that counts while it lasts.
     pub plan: PlanName,

@@ -1,9 +1,14 @@
 //! What each role may do.
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A member's role in a bucket, from the least to the most. The wire names are lower case.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Reads; the role of whoever is added without another.
@@ -91,6 +96,17 @@ impl Role {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Role")]
 pub struct GrantableRole(Role);
+
+impl JsonSchema for GrantableRole {
+    fn schema_name() -> Cow<'static, str> {
+        "GrantableRole".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let grantable = Role::ALL.into_iter().filter(|role| Self::try_from(*role).is_ok());
+        json_schema!({ "type": "string", "enum": grantable.map(Role::as_str).collect::<Vec<_>>() })
+    }
+}
 
 impl TryFrom<Role> for GrantableRole {
     type Error = &'static str;

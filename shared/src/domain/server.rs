@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -16,8 +17,9 @@ const NOTED_EVERY_SECONDS: u32 = 100;
 
 /// A server's name, by which it is one server: 1 to 128 visible ASCII characters. Agents count the bytes
 /// of a longer encoding wrongly, and cut their message off.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^ *[!-~][ -~]*$", "maxLength" = 128))]
 pub struct ServerName(String);
 
 /// A text that is no server's name.

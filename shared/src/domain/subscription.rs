@@ -1,5 +1,6 @@
 //! What pays for a bucket's plan.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{PlanName, Timestamp};
@@ -36,7 +37,7 @@ pub struct Subscription {
 
 /// How a subscription stands, in Stripe's words
 /// (<https://docs.stripe.com/api/subscriptions/object#subscription_object-status>).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SubscriptionStatus {
     /// The first payment has not gone through yet.

@@ -1,6 +1,7 @@
 //! Texts that people and clients give, each with its bounds. Lengths are in characters (Unicode
 //! scalar values) unless they say bytes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use url::Url;
@@ -47,14 +48,28 @@ fn at_most(text: &str, max: usize) -> Result<(), TextError> {
     Ok(())
 }
 
+/// JSON Schema's form (ECMA-262) of: something visible.
+const VISIBLE: &str = r"\S";
+
+/// The same of: something visible, and no control character.
+const VISIBLE_LINE: &str =
+    r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
+
+/// The same of: an http or https URL with a host, or nothing.
+const URL_OR_NOTHING: &str = r"^([Hh][Tt][Tt][Pp][Ss]?:\S+)?$";
+
 macro_rules! text {
-    ($(#[$meta:meta])* $name:ident, $check:expr) => {
-        $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    ($(#[$meta:meta])* $name:ident, $max:expr, $check:expr) => {
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[serde(try_from = "String", into = "String")]
+        $(#[$meta])*
+        #[schemars(extend("maxLength" = Self::MAX_CHARACTERS))]
         pub struct $name(String);
 
         impl $name {
+            /// The longest, in characters.
+            pub const MAX_CHARACTERS: usize = $max;
+
             /// The text, to the letter as it was given.
             #[must_use]
             pub fn as_str(&self) -> &str {
@@ -68,6 +83,7 @@ macro_rules! text {
             fn try_from(text: String) -> Result<Self, TextError> {
                 let check: fn(&str) -> Result<(), TextError> = $check;
                 check(&text)?;
+                at_most(&text, Self::MAX_CHARACTERS)?;
                 Ok(Self(text))
             }
         }
@@ -83,35 +99,33 @@ macro_rules! text {
 text! {
     /// A bucket's name: 1 to 100 characters, not blank, without control characters, kept to the
     /// letter.
-    BucketName,
+    #[schemars(extend("pattern" = VISIBLE_LINE))]
+    BucketName, 100,
     |text| {
         if text.trim().is_empty() {
             return Err(TextError::Blank);
         }
-        if text.contains(char::is_control) {
-            return Err(TextError::Control);
-        }
-        at_most(text, 100)
+        if text.contains(char::is_control) { Err(TextError::Control) } else { Ok(()) }
     }
 }
 
 text! {
     /// What a bucket says of itself: up to 1,000 characters, none by default.
     #[derive(Default)]
-    Comment,
-    |text| at_most(text, 1_000)
+    Comment, 1_000,
+    |_| Ok(())
 }
 
 text! {
     /// Where the watched application is: an http or https URL of up to 2,048 characters, or empty
     /// for none.
     #[derive(Default)]
-    AppUrl,
+    #[schemars(extend("pattern" = URL_OR_NOTHING))]
+    AppUrl, 2_048,
     |text| {
         if text.is_empty() {
             return Ok(());
         }
-        at_most(text, 2_048)?;
         // The parser would take these out; the text is kept as it came.
         if text.contains(|c: char| c.is_control() || c.is_whitespace()) {
             return Err(TextError::NotAnUrl);
@@ -125,17 +139,13 @@ text! {
 
 text! {
     /// What a person thinks of the product: 1 to 10,000 characters, not blank.
-    Feedback,
-    |text| {
-        if text.trim().is_empty() {
-            return Err(TextError::Blank);
-        }
-        at_most(text, 10_000)
-    }
+    #[schemars(extend("pattern" = VISIBLE))]
+    Feedback, 10_000,
+    |text| if text.trim().is_empty() { Err(TextError::Blank) } else { Ok(()) }
 }
 
 /// How a person is shown to others: never empty, at most 100 characters, no control characters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Username(String);
 
@@ -162,8 +172,8 @@ impl Username {
 
 macro_rules! json_text {
     ($(#[$meta:meta])* $name:ident, $bytes:expr, $levels:expr, $begins:expr, $otherwise:expr) => {
+        #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
         $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $name(String);
 
         impl $name {
@@ -228,12 +238,14 @@ macro_rules! json_text {
 json_text! {
     /// The clients' own settings of a bucket: a JSON text or object of up to 16 KiB and 64 levels, kept
     /// as it came (order of keys and form of numbers included) and given back as it came.
+    #[schemars(with = "serde_json::Value", extend("type" = ["string", "object"]))]
     Configuration, 16 * 1024, 64, ['"', '{'], TextError::NotTextOrObject
 }
 
 json_text! {
     /// A member's own settings for a bucket: a JSON object of up to 8 KiB and 16 levels that only
     /// clients understand, kept as it came.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     UserOptions, 8 * 1024, 16, '{', TextError::NotObject
 }
 

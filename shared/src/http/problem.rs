@@ -11,6 +11,7 @@ use lambda_http::http::{
     HeaderValue, StatusCode,
     header::{RETRY_AFTER, WWW_AUTHENTICATE},
 };
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -32,7 +33,7 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 const RETRY_AFTER_ATTEMPTS: HeaderValue = HeaderValue::from_static("600");
 
 /// What is wrong with one field of the input.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FieldError {
     /// The field's path, such as `options.theme`.
     field: String,
@@ -70,25 +71,50 @@ enum Dialect {
     Agent,
 }
 
-#[derive(Serialize)]
+/// A refusal or a failure (RFC 9457).
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
 struct Body<'a> {
+    /// `urn:bucket-api:problem:` and the code.
     r#type: String,
+    /// What the status says.
     title: &'a str,
+    /// The status.
     status: u16,
+    /// What happened and what to do next.
     detail: &'a str,
+    /// What happened, for programs: it stays the same.
     code: &'a str,
+    /// By which the operator finds the line in the log.
     request_id: &'a str,
+    /// The detail again, for the published clients.
     msg: &'a str,
+    /// Of bad input: each field that is bad.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
+    /// Of bad input: the names of the fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     fields: Vec<String>,
+    /// On the token route, the word of RFC 6749 5.2; to agents, true.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Value>,
+    /// On the token route, the detail again.
     #[serde(skip_serializing_if = "Option::is_none")]
     error_description: Option<&'a str>,
+    /// To agents, false.
     #[serde(skip_serializing_if = "Option::is_none")]
     active: Option<bool>,
+}
+
+/// That of its answer.
+impl JsonSchema for Problem {
+    fn schema_name() -> Cow<'static, str> {
+        Body::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Body::json_schema(generator)
+    }
 }
 
 impl Problem {

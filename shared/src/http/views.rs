@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::domain::{
     AppUrl, Bucket, BucketId, BucketName, Comment, Configuration, Email, Invitation, Member,
@@ -11,11 +11,12 @@ use crate::domain::{
     SubscriptionStatus, Timestamp, Trial, UserId, UserOptions, Username,
 };
 
-/// A bucket as `member` sees it. The published clients read `_id`, `name`, `public_id`,
+/// A bucket as one of its members sees it. The published clients read `_id`, `name`, `public_id`,
 /// `secret_id`, `node.endpoints.web` (where they send the bucket's further requests),
 /// `node_cache.endpoints.web` (the same for older ones), `credits.offer_type`,
 /// `payment.offer_type` and `credits.payer`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Bucket")]
 pub struct BucketView<'a> {
     _id: &'a BucketId,
     name: &'a BucketName,
@@ -25,10 +26,10 @@ pub struct BucketView<'a> {
     public_id: &'a PublicId,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret_id: Option<&'a SecretId>,
-    node: Value,
-    node_cache: Value,
-    credits: Value,
-    payment: Value,
+    node: Node,
+    node_cache: Node,
+    credits: Credits<'a>,
+    payment: Payment,
     role: Role,
     user_options: &'a UserOptions,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "Timestamp::rfc3339_option")]
@@ -41,11 +42,51 @@ pub struct BucketView<'a> {
     updated_at: Timestamp,
 }
 
+/// Where the clients send a bucket's requests.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+struct Node {
+    endpoints: Endpoints,
+}
+
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+struct Endpoints {
+    /// The origin of the API.
+    web: String,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Credits<'a> {
+    /// The plan that the bucket is on now.
+    offer_type: PlanName,
+    payer: Payer<'a>,
+}
+
+/// The owner.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Payer<'a> {
+    _id: &'a UserId,
+    username: &'a Username,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Payment {
+    /// The plan that the bucket is on now.
+    offer_type: PlanName,
+}
+
+/// A bucket, in the field in which some routes answer it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "BucketAnswer")]
+pub struct BucketAnswer<'a> {
+    /// As the caller sees it.
+    pub bucket: BucketView<'a>,
+}
+
 impl<'a> BucketView<'a> {
     /// `bucket` as `member` sees it at `now` through the API at `origin`.
     #[must_use]
-    pub fn new(bucket: &'a Bucket, member: &'a Member, origin: &str, now: Timestamp) -> Self {
-        let node = json!({ "endpoints": { "web": origin } });
+    pub fn new(bucket: &'a Bucket, member: &'a Member, origin: String, now: Timestamp) -> Self {
+        let node = Node { endpoints: Endpoints { web: origin } };
         let plan = bucket.plan_at(now);
         Self {
             _id: &bucket.id,
@@ -57,11 +98,11 @@ impl<'a> BucketView<'a> {
             secret_id: member.role.may(Right::SeeSecret).then_some(&bucket.secret_id),
             node: node.clone(),
             node_cache: node,
-            credits: json!({
-                "offer_type": plan,
-                "payer": { "_id": bucket.owner_id, "username": bucket.owner_username },
-            }),
-            payment: json!({ "offer_type": plan }),
+            credits: Credits {
+                offer_type: plan.clone(),
+                payer: Payer { _id: &bucket.owner_id, username: &bucket.owner_username },
+            },
+            payment: Payment { offer_type: plan },
             role: member.role,
             user_options: &member.options,
             plan_ends_at: bucket.plan_ends_at,
@@ -73,7 +114,8 @@ impl<'a> BucketView<'a> {
 }
 
 /// A member as others see them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Member")]
 pub struct MemberView<'a> {
     _id: &'a UserId,
     email: &'a Email,
@@ -88,7 +130,8 @@ impl<'a> From<&'a Member> for MemberView<'a> {
 }
 
 /// How a member is notified.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "MemberNotification")]
 pub struct NotificationView<'a> {
     _id: &'a UserId,
     email: &'a Email,
@@ -108,12 +151,14 @@ impl<'a> From<&'a Member> for NotificationView<'a> {
 }
 
 /// The invitations that can still be taken up.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Invitations")]
 pub struct InvitationsView<'a> {
     invitations: Vec<InvitationView<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Invitation")]
 struct InvitationView<'a> {
     email: &'a Email,
     role: Role,
@@ -139,7 +184,8 @@ impl<'a> From<&'a [Invitation]> for InvitationsView<'a> {
 
 /// What pays for a bucket, in Stripe's words: times in seconds since 1970. The published clients read
 /// `trial_end`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Subscription")]
 pub struct SubscriptionView<'a> {
     /// Null for a trial that nothing is paid for.
     id: Option<&'a str>,
@@ -202,7 +248,8 @@ impl<'a> From<&'a Trial> for SubscriptionView<'a> {
 
 /// A server as members see it. The published clients read `name`, `ip`, `cpus`, `pm2_version` and
 /// `active`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Server")]
 pub struct ServerView<'a> {
     name: &'a ServerName,
     hostname: &'a str,
@@ -230,6 +277,128 @@ impl<'a> ServerView<'a> {
             pm2_version,
             active: server.is_active(now),
             last_seen: server.last_seen,
+        }
+    }
+}
+
+/// The answer of `current_role`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct CurrentRole {
+    /// The caller's.
+    pub role: Role,
+}
+
+/// The answer of `upgrade`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Upgraded<'a> {
+    /// The bucket on its plan.
+    pub bucket: BucketView<'a>,
+    /// Null where nothing is paid.
+    pub subscription: Option<SubscriptionView<'a>>,
+}
+
+/// The answer of `claim_trial`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Claimed<'a> {
+    /// For people, such as `14 days`.
+    pub duration: String,
+    /// The plan that is tried.
+    pub plan: &'a PlanName,
+}
+
+/// The answer of `server_delete_server`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Deleted {
+    /// True.
+    pub success: bool,
+    /// For people.
+    pub msg: &'static str,
+}
+
+/// The answer of `stripe_webhook`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Received {
+    /// True.
+    pub received: bool,
+}
+
+/// The answer of `is_logged`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct LoggedIn {
+    /// The caller's id.
+    #[serde(rename = "_id")]
+    pub id: UserId,
+    /// How the caller is shown to others.
+    pub username: Username,
+    /// The address that the identity provider tells, verified or not.
+    pub email: Option<Email>,
+    /// Not a token: the original backend's name for the mark of an address that is not validated.
+    pub email_token: Option<&'static str>,
+    /// The ids of the caller's buckets.
+    pub authorized_bucket: Vec<BucketId>,
+}
+
+/// The answer of `oauth_token`.
+#[derive(Serialize, JsonSchema)]
+pub struct TokenAnswer {
+    /// For `Authorization`.
+    pub access_token: String,
+    /// The one to use next time.
+    pub refresh_token: String,
+    /// `Bearer`.
+    pub token_type: &'static str,
+    /// When the access token expires.
+    #[serde(serialize_with = "Timestamp::rfc3339")]
+    pub expire_at: Timestamp,
+}
+
+/// Tokens stay out of logs.
+impl std::fmt::Debug for TokenAnswer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("TokenAnswer").field("expire_at", &self.expire_at).finish_non_exhaustive()
+    }
+}
+
+/// The answer of `node_verify`: where the agent connects to, in the words that agents of pm2 read.
+#[expect(clippy::struct_excessive_bools, reason = "the form that agents read")]
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Linked<'a> {
+    endpoints: AgentEndpoints<'a>,
+    active: bool,
+    pending: bool,
+    disabled: bool,
+    /// Whether the server was not known before.
+    new: bool,
+    name: &'a ServerName,
+}
+
+/// Only `ws` is used; older agents want the others to be there.
+#[derive(Debug, Serialize, JsonSchema)]
+struct AgentEndpoints<'a> {
+    web: &'a str,
+    ws: &'a str,
+    push: &'a str,
+    reverse: &'a str,
+    realtime: &'a str,
+}
+
+impl<'a> Linked<'a> {
+    /// The server `name` is linked, `new` or not: the API is at `web`, and connections open at `endpoint`.
+    #[must_use]
+    pub fn new(name: &'a ServerName, new: bool, web: &'a str, endpoint: &'a str) -> Self {
+        Self {
+            endpoints: AgentEndpoints {
+                web,
+                ws: endpoint,
+                push: endpoint,
+                reverse: endpoint,
+                realtime: endpoint,
+            },
+            active: true,
+            pending: false,
+            disabled: false,
+            new,
+            name,
         }
     }
 }
