@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fs};
 
 use local::template::Route;
+use openapi::Page;
 
 use super::api::{Api, workspace};
 
@@ -22,17 +23,6 @@ fn names_in(folder: &str, extension: Option<&str>) -> BTreeSet<String> {
 /// The names of the binaries: each is a file or a folder.
 fn binaries() -> BTreeSet<String> {
     names_in("functions/src/bin", Some("rs")).union(&names_in("functions/src/bin", None)).cloned().collect()
-}
-
-/// The lines of a binary's module documentation.
-pub(crate) fn documentation(function: &str) -> Vec<String> {
-    let source = ["", "/main"]
-        .iter()
-        .find_map(|file| {
-            fs::read_to_string(workspace().join(format!("functions/src/bin/{function}{file}.rs"))).ok()
-        })
-        .unwrap_or_else(|| panic!("no source of {function}"));
-    source.lines().map_while(|line| line.strip_prefix("//!")).map(|line| line.trim().to_owned()).collect()
 }
 
 #[tokio::test]
@@ -64,14 +54,8 @@ async fn a_logical_id_is_the_functions_name_in_another_case() {
 async fn a_function_documents_the_routes_that_the_template_gives_it() {
     let api = Api::start().await;
     for function in &api.stack.template().functions {
-        let documentation = documentation(&function.name);
-        let documented: BTreeSet<_> = documentation[0]
-            .split('`')
-            .skip(1)
-            .step_by(2)
-            .filter(|code| code.contains(" /"))
-            .map(ToOwned::to_owned)
-            .collect();
+        let page = Page::read(&workspace(), &function.name).unwrap();
+        let documented: BTreeSet<_> = page.routes.into_iter().filter(|route| route.contains(" /")).collect();
         let routes: BTreeSet<_> = function
             .routes
             .iter()
@@ -82,5 +66,26 @@ async fn a_function_documents_the_routes_that_the_template_gives_it() {
             .collect();
 
         assert_eq!(documented, routes, "{}", function.name);
+    }
+}
+
+#[tokio::test]
+async fn the_readme_lists_every_route_with_its_function_and_every_parameter() {
+    let api = Api::start().await;
+    let readme = fs::read_to_string(workspace().join("README.md")).unwrap();
+    let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with('|')).collect();
+    for function in &api.stack.template().functions {
+        let page = Page::read(&workspace(), &function.name).unwrap();
+        for route in page.routes {
+            let is_listed = |row: &&&str| {
+                row.contains(&format!("`{route}`")) && row.contains(&format!("[`{}`]", function.name))
+            };
+            assert!(rows.iter().find(is_listed).is_some(), "{route} of {}", function.name);
+        }
+    }
+    for parameter in api.stack.template().parameters.keys() {
+        let first = |row: &&str| row.split('|').nth(1).unwrap_or_default().to_owned();
+        let is_listed = rows.iter().any(|row| first(row).contains(&format!("`{parameter}`")));
+        assert!(is_listed, "{parameter}");
     }
 }

@@ -124,3 +124,77 @@ impl Key {
         ])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use serde::de::DeserializeOwned;
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::items::{
+        AgentAttemptsRow, AgentConnectionRow, AgentKeyRow, AuditRow, BillingChangeRow, BucketPointerRow,
+        BucketRow, EmailClaimRow, FeedbackRow, InvitationPointerRow, InvitationRow, MemberRow, Row,
+        ServerRow, StripeEventRow, SubscriptionRow, UserRow,
+    };
+
+    fn parsed<T: DeserializeOwned>(text: &str) -> T {
+        serde_json::from_value(json!(text)).unwrap()
+    }
+
+    /// The first three columns of the table of rows in `docs/data-model.md`.
+    fn documented() -> BTreeSet<(String, String, String)> {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/data-model.md");
+        let text = fs::read_to_string(file).unwrap();
+        let rows = text.lines().skip_while(|line| !line.starts_with("| row |")).skip(2);
+        rows.take_while(|line| line.starts_with('|'))
+            .map(|line| {
+                let cells: Vec<_> = line.split('|').map(|cell| cell.trim().replace('`', "")).collect();
+                (cells[1].clone(), cells[2].clone(), cells[3].clone())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_data_model_lists_every_row_with_its_key() {
+        let bucket: BucketId = parsed("5f1d2c3b4a5968778695a4b5");
+        let user: UserId = parsed("0a1b2c3d4e5f60718293a4b5");
+        let email: Email = parsed("alice@example.com");
+        let public_id: PublicId = parsed("k3v9x0q7m2b8d4z");
+        let server: ServerName = parsed("web-1");
+        let written = |row: &str, key: Key, names: [&str; 2]| {
+            let [of_pk, of_sk] = names;
+            let masked = |text: &str, name: &str| match text.split_once('#') {
+                Some((kind, _)) => format!("{kind}#<{name}>"),
+                None => text.to_owned(),
+            };
+            (row.to_owned(), masked(&key.pk, of_pk), masked(&key.sk, of_sk))
+        };
+
+        let rows = [
+            written(BucketRow::TYPE, Key::bucket(&bucket), ["id", ""]),
+            written(MemberRow::TYPE, Key::member(&bucket, &user), ["id", "user_id"]),
+            written(InvitationRow::TYPE, Key::invitation(&bucket, &email), ["id", "address"]),
+            written(FeedbackRow::TYPE, Key::feedback(&bucket, "1"), ["id", "ulid"]),
+            written(AuditRow::TYPE, Key::audit(&bucket, "1"), ["id", "ulid"]),
+            written(ServerRow::TYPE, Key::server(&bucket, &server), ["id", "name"]),
+            written(AgentConnectionRow::TYPE, Key::agent_connection("1"), ["id", ""]),
+            written(AgentAttemptsRow::TYPE, Key::agent_attempts("1"), ["subnet", ""]),
+            written(SubscriptionRow::TYPE, Key::subscription(&bucket), ["id", ""]),
+            written(BillingChangeRow::TYPE, Key::billing_change(&bucket), ["id", ""]),
+            written(StripeEventRow::TYPE, Key::stripe_event("1"), ["id", ""]),
+            written(UserRow::TYPE, Key::user(&user), ["user_id", ""]),
+            written(BucketPointerRow::TYPE, Key::bucket_pointer(&user, &bucket), ["user_id", "id"]),
+            written(EmailClaimRow::TYPE, Key::email_claim(&email), ["address", ""]),
+            written(
+                InvitationPointerRow::TYPE,
+                Key::invitation_pointer(&email, &bucket),
+                ["address", "bucket_id"],
+            ),
+            written(AgentKeyRow::TYPE, Key::agent_key(&public_id), ["public_id", ""]),
+        ];
+
+        assert_eq!(documented(), BTreeSet::from(rows));
+    }
+}
