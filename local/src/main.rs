@@ -148,7 +148,11 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         port,
         parameters: parameter_overrides.into_iter().collect(),
         secrets: BTreeMap::new(),
-        logs: Arc::new(|function, line| tell(&format!("{function} | {line}"))),
+        logs: Arc::new(|function, line| {
+            if !is_metric(line) {
+                tell(&format!("{function} | {line}"));
+            }
+        }),
         functions_dynamodb: None,
     };
     if let Some(url) = &stripe {
@@ -176,6 +180,12 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     stack.stop().await;
     Ok(())
+}
+
+/// Whether `line` is a metric in CloudWatch's embedded metric format, which tells a person nothing that the line
+/// of its request does not.
+fn is_metric(line: &str) -> bool {
+    line.starts_with(r#"{"_aws":"#)
 }
 
 /// What to know of a stack that has started.
@@ -283,6 +293,16 @@ mod tests {
     fn a_path_with_anything_unusual_in_it_is_quoted() {
         assert_eq!(shell_quoted("/home/you/target/debug/bucket-api"), "/home/you/target/debug/bucket-api");
         assert_eq!(shell_quoted("/my work/it's"), r"'/my work/it'\''s'");
+    }
+
+    #[test]
+    fn a_line_of_a_request_is_shown_and_a_metric_is_not() {
+        assert!(is_metric(
+            r#"{"_aws":{"Timestamp":1,"CloudWatchMetrics":[]},"code":"internal","Refusals":1}"#
+        ));
+        for line in [r#"{"message":"request","code":"internal"}"#, r#"no {"_aws":"#, ""] {
+            assert!(!is_metric(line), "{line}");
+        }
     }
 
     #[test]

@@ -202,6 +202,13 @@ impl Source {
         self.root.get("Parameters").is_some_and(|parameters| parameters.get(name).is_some())
     }
 
+    /// The whole template as JSON, what the local stack does not play included: every scalar is text, and an
+    /// intrinsic function has its long form. Nothing is evaluated.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        self.root.to_json()
+    }
+
     /// Evaluates the template. `overrides` are values of parameters by name.
     pub fn evaluate(&self, overrides: &BTreeMap<String, String>) -> Result<Template, TemplateError> {
         let parameters = parameters::resolve(self.root.get("Parameters"), overrides)?;

@@ -11,6 +11,7 @@ mod cause;
 pub mod config;
 pub mod domain;
 pub mod http;
+mod metrics;
 mod runtime;
 pub mod store;
 mod stream;

@@ -20,6 +20,7 @@ use crate::{
     agents::SocketEvent,
     config::ConfigError,
     http::{Answer, Problem, Request},
+    metrics,
     store::measured,
 };
 
@@ -166,7 +167,10 @@ async fn respond(
     } else {
         line!(Level::INFO);
     }
-    outcome.unwrap_or_else(|problem| problem.into_answer(request_id))
+    outcome.unwrap_or_else(|problem| {
+        metrics::count(&problem, route);
+        problem.into_answer(request_id)
+    })
 }
 
 /// The time until shortly before Lambda cuts the function off: whoever waits gets an answer that says

@@ -4,15 +4,26 @@ use serde_json::{Value, json};
 
 use super::api::{Api, path};
 
-/// What is logged, once there are `count` lines: they arrive behind the answer, through a pipe.
-async fn logged(api: &Api, count: usize) -> Vec<String> {
+/// The lines that are metrics, or those that are not, once there are `count`: they arrive behind the answer,
+/// through a pipe.
+async fn logged_as(api: &Api, metrics: bool, count: usize) -> Vec<String> {
+    let found = || {
+        let mut lines = api.logs();
+        lines.retain(|line| line.contains("\"_aws\"") == metrics);
+        lines
+    };
     for _ in 0..1_000 {
-        if api.logs().len() >= count {
+        if found().len() >= count {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    api.logs()
+    found()
+}
+
+/// What is logged beside metrics, once there are `count` lines.
+async fn logged(api: &Api, count: usize) -> Vec<String> {
+    logged_as(api, false, count).await
 }
 
 /// The same, each line as the JSON that it must be.
@@ -61,6 +72,63 @@ async fn each_request_is_one_line_with_what_it_took() {
         ]
     );
     assert_eq!(lines[3]["request_id"], refused.body["request_id"]);
+}
+
+/// Holds that a line is what CloudWatch takes for metrics, and gives the value of each with its namespace and
+/// dimensions.
+///
+/// Source: "Specification: Embedded metric format" in the Amazon CloudWatch user guide.
+fn metrics_of(line: &Value) -> Vec<Value> {
+    let now = time::OffsetDateTime::now_utc().unix_timestamp() * 1_000;
+    let timestamp = line["_aws"]["Timestamp"].as_i64().unwrap();
+    assert!((now - 60_000..=now + 60_000).contains(&timestamp), "in milliseconds, and now: {line}");
+    let mut metrics = Vec::new();
+    for directive in line["_aws"]["CloudWatchMetrics"].as_array().unwrap() {
+        let namespace = directive["Namespace"].as_str().unwrap();
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || ".-_/#:".contains(c);
+        assert!((1..=255).contains(&namespace.len()) && namespace.chars().all(is_allowed), "{line}");
+        for set in directive["Dimensions"].as_array().unwrap() {
+            let set = set.as_array().unwrap();
+            assert!(set.len() <= 30, "{line}");
+            let dimensions = set.iter().map(|name| {
+                let name = name.as_str().unwrap();
+                let value = line[name].as_str().unwrap_or_else(|| panic!("{name} is no text: {line}"));
+                assert!((1..=1_024).contains(&value.len()) && value.is_ascii(), "{line}");
+                (name.to_owned(), json!(value))
+            });
+            let dimensions: serde_json::Map<_, _> = dimensions.collect();
+            for metric in directive["Metrics"].as_array().unwrap() {
+                let name = metric["Name"].as_str().unwrap();
+                assert!(line[name].is_number(), "{name} is no number: {line}");
+                assert_eq!(metric["Unit"], "Count");
+                metrics.push(json!([namespace, name, dimensions, line[name]]));
+            }
+        }
+    }
+    metrics
+}
+
+#[tokio::test]
+async fn each_refusal_is_counted_by_its_code_and_what_succeeds_is_not() {
+    let api = Api::start().await;
+    let owner = api.user("owner@example.com").await;
+    let bucket = owner.creates_bucket("Servers").await;
+    owner.get("/api/bucket/x").await.is_problem(404, "bucket_not_found");
+    owner.put(&path(&bucket, ""), &json!({ "name": 5 })).await.blames(&["name"]);
+    api.send("POST", &path(&bucket, "/add_user"), None, Some("{}")).await.is_problem(401, "missing_token");
+
+    let mut seen: Vec<Value> = Vec::new();
+    for line in logged_as(&api, true, 3).await {
+        let line: Value = serde_json::from_str(&line).unwrap();
+        seen.extend(metrics_of(&line));
+        // Nothing that tells one person or bucket from another.
+        let names: Vec<_> = line.as_object().unwrap().keys().collect();
+        assert_eq!(names, ["Refusals", "_aws", "code", "route", "status"]);
+    }
+    seen.sort_by_key(ToString::to_string);
+
+    let counted = |code| json!(["bucket-api/bucket-api", "Refusals", { "code": code }, 1]);
+    assert_eq!(seen, ["bucket_not_found", "invalid_input", "missing_token"].map(counted));
 }
 
 #[tokio::test]

@@ -140,7 +140,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// The API as the event was recorded: the token route with the embedded provider, all others as
 /// [`recorded`].
-async fn api_for(case: &Case) -> Api {
+pub(crate) async fn api_for(case: &Case) -> Api {
     if case.function == "oauth_token" {
         Api::with_parameters(&[ORIGIN]).await
     } else {

@@ -54,6 +54,18 @@ impl Node {
         }
     }
 
+    /// This node as JSON, scalars as texts.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        match &self.content {
+            Content::Null => serde_json::Value::Null,
+            Content::Text(text) => text.as_str().into(),
+            Content::List(items) => items.iter().map(Node::to_json).collect(),
+            Content::Map(entries) => serde_json::Value::Object(
+                entries.iter().map(|(key, node)| (key.clone(), node.to_json())).collect(),
+            ),
+        }
+    }
+
     /// What is wrong with this node, which stands at `path`.
     pub(super) fn error(&self, path: &str, reason: impl Into<String>) -> TemplateError {
         TemplateError::Property { path: path.to_owned(), line: self.line, reason: reason.into() }
