@@ -182,7 +182,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether `line` is a metric in CloudWatch's embedded metric format, which tells a person nothing that the line
+/// Whether `line` is a metric in `CloudWatch`'s embedded metric format, which tells a person nothing that the line
 /// of its request does not.
 fn is_metric(line: &str) -> bool {
     line.starts_with(r#"{"_aws":"#)

@@ -1,6 +1,6 @@
-//! Metrics, written as log lines that CloudWatch counts (its "embedded metric format").
+//! Metrics, written as log lines that `CloudWatch` counts (its "embedded metric format").
 //!
-//! Source: "Specification: Embedded metric format" in the Amazon CloudWatch user guide.
+//! Source: "Specification: Embedded metric format" in the Amazon `CloudWatch` user guide.
 
 use std::{
     io::Write as _,

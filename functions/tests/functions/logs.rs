@@ -74,10 +74,10 @@ async fn each_request_is_one_line_with_what_it_took() {
     assert_eq!(lines[3]["request_id"], refused.body["request_id"]);
 }
 
-/// Holds that a line is what CloudWatch takes for metrics, and gives the value of each with its namespace and
+/// Holds that a line is what `CloudWatch` takes for metrics, and gives the value of each with its namespace and
 /// dimensions.
 ///
-/// Source: "Specification: Embedded metric format" in the Amazon CloudWatch user guide.
+/// Source: "Specification: Embedded metric format" in the Amazon `CloudWatch` user guide.
 fn metrics_of(line: &Value) -> Vec<Value> {
     let now = time::OffsetDateTime::now_utc().unix_timestamp() * 1_000;
     let timestamp = line["_aws"]["Timestamp"].as_i64().unwrap();

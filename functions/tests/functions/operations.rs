@@ -140,7 +140,8 @@ fn every_alarm_is_told_shown_and_documented() {
     let dashboard = &template["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"];
     let shown = dashboard[0].as_str().unwrap();
     let alarms = of_type(&template, "AWS::CloudWatch::Alarm");
-    assert!(alarms.len() > 5);
+    let metrics: usize = alarms.values().map(|alarm| metrics_of(alarm).len()).sum();
+    assert!(document.contains(&format!("{metrics} * 0.10")), "{metrics} metrics of alarms are paid for");
 
     for (id, alarm) in alarms {
         assert_eq!((&alarm["AlarmActions"], &alarm["OKActions"]), (&told, &told), "{id}");
@@ -196,7 +197,10 @@ fn no_function_fails_unseen() {
             references(&it["IntegrationUri"]).into_iter().map(move |function| (function, api.clone()))
         })
         .collect();
-    for (id, function) in of_type(&template, "AWS::Serverless::Function") {
+    let functions = of_type(&template, "AWS::Serverless::Function");
+    let document = text_of("docs/operations.md");
+    assert!(document.contains(&format!("{} functions", functions.len())), "ReservedConcurrency is of each");
+    for (id, function) in functions {
         assert!(function["LoggingConfig"].is_null(), "{id} logs elsewhere");
         let events = function["Events"].as_object().into_iter().flatten().map(|(_, event)| event);
         let mut callers: BTreeSet<String> = events
