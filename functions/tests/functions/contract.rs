@@ -77,10 +77,10 @@ async fn the_readme_lists_every_route_with_its_function() {
     for function in &api.stack.template().functions {
         let page = Page::read(&workspace(), &function.name).unwrap();
         for route in page.routes {
-            let is_listed = |row: &&&str| {
+            let is_listed = |row: &&str| {
                 row.contains(&format!("`{route}`")) && row.contains(&format!("[`{}`]", function.name))
             };
-            assert!(rows.iter().find(is_listed).is_some(), "{route} of {}", function.name);
+            assert!(rows.iter().any(is_listed), "{route} of {}", function.name);
         }
     }
 }
