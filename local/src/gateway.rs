@@ -105,7 +105,7 @@ impl Gateway {
     }
 
     async fn answer(&self, request: &Parts, body: Body, peer: SocketAddr, request_id: &str) -> Response {
-        let Some(authority) = event::authority(request, self.address) else {
+        let Some(authority) = http::authority(request, self.address) else {
             return message(StatusCode::BAD_REQUEST, "Bad Request");
         };
         if head_size(request) > MAX_HEAD {
@@ -193,7 +193,7 @@ pub(crate) fn event_without_stack(
     body: &Bytes,
 ) -> Option<(String, Vec<u8>)> {
     let address = SocketAddr::from(([127, 0, 0, 1], 3000));
-    let authority = event::authority(request, address).filter(|_| head_size(request) <= MAX_HEAD)?;
+    let authority = http::authority(request, address).filter(|_| head_size(request) <= MAX_HEAD)?;
     let routes = Routes::new(&template.functions);
     event_for(&routes, request, body, &authority, (address, address.port()), "request").ok()
 }

@@ -1,13 +1,17 @@
 //! What the parts of the stack need of HTTP: a server that ends with its connections, bounded bodies,
 //! JSON answers.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, Request, StatusCode};
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, HOST};
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{HeaderValue, Request, StatusCode, Version};
+use axum::middleware::Next;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -110,6 +114,49 @@ pub(crate) async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, Unr
     read.map(BytesMut::freeze).ok_or(Unreadable::TooLong)
 }
 
+/// The host that the client asked for: of the target in absolute form, or else of the `Host` header, or
+/// else (before HTTP/1.1, which demands one) the `address` that it reached.
+///
+/// `None` if HTTP demands that the request be refused.
+///
+/// Source: RFC 9112, section 3.2.
+pub(crate) fn authority(request: &Parts, address: SocketAddr) -> Option<Authority> {
+    let mut hosts = request.headers.get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => Authority::try_from(host.as_bytes()).ok()?,
+        (None, _) if request.version < Version::HTTP_11 => Authority::try_from(address.to_string()).ok()?,
+        (None, _) | (Some(_), Some(_)) => return None,
+    };
+    let authority = request.uri.authority().cloned().unwrap_or(host);
+    // No user stands before a host.
+    (!authority.as_str().contains('@')).then_some(authority)
+}
+
+/// The host, which is this machine, that a request below `/_local/` is for; an extension of each.
+#[derive(Debug, Clone)]
+pub(crate) struct AskedFor(pub(crate) Authority);
+
+/// Refuses requests for other hosts than this machine, which is reached at `address`: a page whose own host has
+/// been made to lead here could otherwise read what is for the people at this machine as of its own origin.
+pub(crate) async fn for_this_machine(
+    State(address): State<SocketAddr>,
+    request: Request<Body>,
+    next: Next,
+) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let Some(authority) = authority(&parts, address).filter(|authority| is_loopback(authority.host())) else {
+        let message = "What is below /_local/ answers to localhost, 127.0.0.1 and [::1] alone.";
+        return json(StatusCode::MISDIRECTED_REQUEST, &serde_json::json!({ "message": message }));
+    };
+    parts.extensions.insert(AskedFor(authority));
+    next.run(Request::from_parts(parts, body)).await
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
 /// An answer with a JSON body.
 pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response {
     typed(status, "application/json", body.to_string())
@@ -121,4 +168,46 @@ pub(crate) fn typed(status: StatusCode, media_type: &'static str, body: String) 
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_this_machine_are_few() {
+        for host in ["localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "[::1]"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "",
+            "example.com",
+            "localhost.example.com",
+            "127.0.0.1.example.com",
+            "0.0.0.0",
+            "10.0.0.1",
+            "[::]",
+        ] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_request_has_the_host_that_http_demands_or_none() {
+        let host = |request: axum::http::request::Builder| {
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            authority(&parts, SocketAddr::from(([127, 0, 0, 1], 3000))).map(|authority| authority.to_string())
+        };
+        for value in ["", "a b", "a:b:c", "user@host", "[::1", "ho/st"] {
+            assert_eq!(host(Request::get("/").header("Host", value)), None, "{value}");
+        }
+        for value in ["localhost", "127.0.0.1:3000", "[::1]:3000", "api.example.com", "1.2.3.4.5"] {
+            assert_eq!(host(Request::get("/").header("Host", value)).as_deref(), Some(value));
+        }
+        assert_eq!(host(Request::get("/")), None);
+        assert_eq!(host(Request::get("http://a.example/")), None);
+        assert_eq!(host(Request::get("/").header("Host", "a").header("Host", "a")), None);
+        let old = Request::get("/").version(Version::HTTP_10);
+        assert_eq!(host(old).as_deref(), Some("127.0.0.1:3000"));
+    }
 }

@@ -10,6 +10,7 @@
 //! It knows no rule of the product and no route: what there is to play stands in the template. The
 //! functions run as they are: only endpoints and credentials in their environment differ.
 
+mod audit;
 pub mod client;
 mod database;
 pub mod functions;
@@ -22,6 +23,7 @@ pub mod identity;
 mod ids;
 mod lambda;
 mod mail;
+mod page;
 mod secrets;
 mod stack;
 mod stream;

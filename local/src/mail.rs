@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_SECURITY_POLICY};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use url::form_urlencoded;
 
 use crate::iam::{Asked, Permissions, arn};
 use crate::{http, ids};
@@ -106,9 +107,9 @@ impl Outbox {
         Ok(())
     }
 
-    fn newest_first(&self) -> Vec<Mail> {
+    fn newest_first(&self, limit: usize) -> Vec<Mail> {
         let kept = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.mails.iter().rev().cloned().collect()
+        kept.mails.iter().rev().take(limit).cloned().collect()
     }
 }
 
@@ -255,17 +256,27 @@ fn refused(status: StatusCode, kind: &str, reason: &str) -> Response {
     response
 }
 
-async fn list(State(outbox): State<Outbox>) -> Response {
-    http::json(StatusCode::OK, &json!(outbox.newest_first()))
+/// The mails, newest first: all of them, or `?limit=N`.
+async fn list(State(outbox): State<Outbox>, target: Uri) -> Response {
+    let mut query = form_urlencoded::parse(target.query().unwrap_or_default().as_bytes());
+    let limit = match query.find(|(name, _)| name == "limit").map(|(_, value)| value.parse()) {
+        None => usize::MAX,
+        Some(Ok(limit)) => limit,
+        Some(Err(_)) => {
+            let message = "`limit` is a number of mails.";
+            return http::json(StatusCode::BAD_REQUEST, &json!({ "message": message }));
+        }
+    };
+    http::json(StatusCode::OK, &json!(outbox.newest_first(limit)))
 }
 
-async fn page(outbox: State<Outbox>, headers: HeaderMap) -> Response {
+async fn page(outbox: State<Outbox>, target: Uri, headers: HeaderMap) -> Response {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("application/json") {
-        return list(outbox).await;
+        return list(outbox, target).await;
     }
     let mut response =
-        http::typed(StatusCode::OK, "text/html; charset=utf-8", render(&outbox.newest_first()));
+        http::typed(StatusCode::OK, "text/html; charset=utf-8", render(&outbox.newest_first(usize::MAX)));
     // Mails are shown as they came, and may contain anything: nothing of them runs or loads.
     response.headers_mut().insert(
         CONTENT_SECURITY_POLICY,
@@ -427,6 +438,28 @@ mod tests {
                 "html": "<p onclick='x()'>Hi</p>",
             }])
         );
+    }
+
+    #[tokio::test]
+    async fn who_wants_the_newest_mails_alone_says_how_many() {
+        let outbox = Outbox::open(None).unwrap();
+        for subject in ["One", "Two", "Three"] {
+            send(&outbox, &invitation(subject)).await;
+        }
+        let subjects = async |query| {
+            let request = Request::get(format!("/_local/mail.json{query}")).body(Body::empty()).unwrap();
+            let (status, _, body) = call(&outbox, request).await;
+            let body: Value = serde_json::from_str(&body).unwrap();
+            let mails = body.as_array().cloned().unwrap_or_default();
+            let subjects: Vec<_> =
+                mails.iter().map(|mail| mail["subject"].as_str().unwrap().to_owned()).collect();
+            (status.as_u16(), subjects.join(" "))
+        };
+
+        assert_eq!(subjects("?limit=2").await, (200, "Three Two".to_owned()));
+        assert_eq!(subjects("?limit=9").await, (200, "Three Two One".to_owned()));
+        assert_eq!(subjects("").await, (200, "Three Two One".to_owned()));
+        assert_eq!(subjects("?limit=-1").await, (400, String::new()));
     }
 
     #[tokio::test]

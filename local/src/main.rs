@@ -198,7 +198,8 @@ fn greeting(stack: &Stack, data: &Data, port: u16) -> String {
             folder.strip_prefix(here).unwrap_or(folder).display().to_string()
         }
     };
-    let mut lines = vec!["bucket-api is ready".to_owned(), String::new(), format!("  API     {origin}")];
+    let mut lines = vec!["bucket-api is ready".to_owned(), String::new()];
+    lines.extend([format!("  Page    {}", stack.page()), format!("  API     {origin}")]);
     lines.extend(stack.websocket_url().map(|url| format!("  Agents  {url}")));
     lines.extend([format!("  Mail    {origin}/_local/mail"), format!("  Data    {data}")]);
     let template = stack.template();

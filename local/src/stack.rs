@@ -10,11 +10,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use bytes::Bytes;
 use serde_json::json;
 
+use crate::audit::Trails;
 use crate::database::{self, Database, DatabaseError, front};
 use crate::gateway::{self, Gateway, Sockets, WebSocketLimits};
 use crate::http::{self, Server};
@@ -22,6 +25,7 @@ use crate::iam::Permissions;
 use crate::identity::{self, Identity, IdentityError};
 use crate::lambda::{InvokeError, Lambda, Limits};
 use crate::mail::{self, MailError, Outbox};
+use crate::page;
 use crate::secrets::Secrets;
 use crate::stream::{StreamError, Triggers};
 use crate::template::{Source, Template, TemplateError};
@@ -70,7 +74,7 @@ impl Options {
             ("OidcClientId", identity::DEFAULT_CLIENT),
             ("PublicOrigin", &origin),
             ("MailFrom", mail::DEFAULT_SENDER),
-            ("MailLinkBase", &origin),
+            ("MailLinkBase", &page_of(&origin)),
         ] {
             if source.declares(name) {
                 parameters.entry(name.to_owned()).or_insert_with(|| value.to_owned());
@@ -248,7 +252,7 @@ impl Stack {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Listen)?;
 
         let Options {
-            template: _,
+            template: template_file,
             binaries,
             data,
             port: _,
@@ -309,12 +313,16 @@ impl Stack {
             .map(|api| Sockets::new(api, limits, Arc::clone(&lambda), Arc::clone(&logs), address));
         let gateway =
             Gateway::new(&template, Arc::clone(&lambda), logs, address, gateway::INTEGRATION_TIMEOUT);
-        let mut router = gateway
-            .router()
+        let table = template.tables.first().map(|table| table.name.clone()).unwrap_or_default();
+        let own = Router::new()
             .route("/_local/health", get(health))
             .nest(identity::PATH, identity.router())
             .merge(outbox.router(&permissions))
-            .merge(secrets.router(&permissions));
+            .merge(secrets.router(&permissions))
+            .merge(Trails::new(handle, table).router())
+            .merge(page::router(page::description_beside(&template_file)))
+            .route_layer(from_fn_with_state(address, http::for_this_machine));
+        let mut router = gateway.router().merge(own);
         if let Some(sockets) = &sockets {
             router = router.merge(sockets.router());
         }
@@ -335,6 +343,12 @@ impl Stack {
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// Where the page for people is: `http://127.0.0.1:PORT/_local/`.
+    #[must_use]
+    pub fn page(&self) -> String {
+        page_of(&self.origin)
     }
 
     /// Where the WebSocket API is, if there is one: `ws://127.0.0.1:PORT/STAGE`.
@@ -440,6 +454,10 @@ fn origin(listener: &TcpListener) -> Result<String, StartError> {
 /// The same origin with the scheme of a WebSocket.
 fn websocket_origin(origin: &str) -> String {
     origin.replacen("http", "ws", 1)
+}
+
+fn page_of(origin: &str) -> String {
+    format!("{origin}{}", page::PATH)
 }
 
 fn issuer(origin: &str) -> String {

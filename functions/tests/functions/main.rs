@@ -27,6 +27,7 @@ mod invariants;
 mod invite_user;
 mod is_logged;
 mod lines;
+mod local_page;
 mod logs;
 mod matrix;
 mod meanwhile;

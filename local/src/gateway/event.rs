@@ -6,12 +6,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use axum::http::header::{
-    CONNECTION, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-    USER_AGENT,
+    CONNECTION, CONTENT_TYPE, COOKIE, EXPECT, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, Version};
+use axum::http::{HeaderMap, HeaderValue};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -126,24 +125,6 @@ impl<'a> Event<'a> {
     }
 }
 
-/// The host that the client asked for: of the target in absolute form, or else of the `Host` header, or
-/// else (before HTTP/1.1, which demands one) the `address` that it reached.
-///
-/// `None` if HTTP demands that the request be refused.
-///
-/// Source: RFC 9112, section 3.2.
-pub(super) fn authority(request: &Parts, address: SocketAddr) -> Option<Authority> {
-    let mut hosts = request.headers.get_all(HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => Authority::try_from(host.as_bytes()).ok()?,
-        (None, _) if request.version < Version::HTTP_11 => Authority::try_from(address.to_string()).ok()?,
-        (None, _) | (Some(_), Some(_)) => return None,
-    };
-    let authority = request.uri.authority().cloned().unwrap_or(host);
-    // No user stands before a host.
-    (!authority.as_str().contains('@')).then_some(authority)
-}
-
 /// All headers but cookies, in lower case, repeated ones joined, with those that the gateway sets.
 fn headers(sent: &HeaderMap, arrival: &Arrival<'_>) -> BTreeMap<String, String> {
     let names = sent.keys().filter(|name| **name != COOKIE && !HOP_BY_HOP.contains(name));
@@ -232,6 +213,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::http;
 
     /// Where the gateway listens.
     const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3000);
@@ -252,7 +234,7 @@ mod tests {
                 .collect(),
         };
         let authority =
-            authority(&parts, ADDRESS).unwrap_or_else(|| Authority::from_static("127.0.0.1:3000"));
+            http::authority(&parts, ADDRESS).unwrap_or_else(|| Authority::from_static("127.0.0.1:3000"));
         let arrival = Arrival {
             route: &route,
             request_id: "cHJldHR5cmFuZG9t",
@@ -364,25 +346,6 @@ mod tests {
         assert_eq!(event["requestContext"]["domainName"], "api.example.com");
         assert_eq!(event["rawPath"], "/a");
         assert_eq!(event["rawQueryString"], "b=c");
-    }
-
-    #[test]
-    fn a_request_has_the_host_that_http_demands_or_none() {
-        let host = |request: axum::http::request::Builder| {
-            let (parts, ()) = request.body(()).unwrap().into_parts();
-            authority(&parts, ADDRESS).map(|authority| authority.to_string())
-        };
-        for value in ["", "a b", "a:b:c", "user@host", "[::1", "ho/st"] {
-            assert_eq!(host(Request::get("/").header("Host", value)), None, "{value}");
-        }
-        for value in ["localhost", "127.0.0.1:3000", "[::1]:3000", "api.example.com", "1.2.3.4.5"] {
-            assert_eq!(host(Request::get("/").header("Host", value)).as_deref(), Some(value));
-        }
-        assert_eq!(host(Request::get("/")), None);
-        assert_eq!(host(Request::get("http://a.example/")), None);
-        assert_eq!(host(Request::get("/").header("Host", "a").header("Host", "a")), None);
-        let old = Request::get("/").version(Version::HTTP_10);
-        assert_eq!(host(old).as_deref(), Some("127.0.0.1:3000"));
     }
 
     #[test]

@@ -34,7 +34,6 @@ use tokio::task::JoinSet;
 
 use self::connection::End;
 use self::event::Connection;
-use super::event::authority;
 use super::{MAX_HEAD, head_size, response};
 use crate::http::{self, Peer};
 use crate::ids;
@@ -204,8 +203,8 @@ impl Sockets {
         request_id: &str,
     ) -> Result<Response, Refusal> {
         let shared = &self.shared;
-        let authority =
-            authority(&request, shared.address).ok_or_else(|| Refusal::status(StatusCode::BAD_REQUEST))?;
+        let authority = http::authority(&request, shared.address)
+            .ok_or_else(|| Refusal::status(StatusCode::BAD_REQUEST))?;
         if head_size(&request) > MAX_HEAD {
             return Err(Refusal::status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
         }

@@ -1,6 +1,7 @@
 //! The whole stack over HTTP, with the example `misbehaving` for a function.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "clippy takes the helpers of a test for code")]
 
+mod page;
 mod permissions;
 mod stream;
 mod websocket;
@@ -435,7 +436,8 @@ async fn parameters_that_stand_for_the_stack_have_its_values_unless_they_are_giv
     assert_eq!(parameters["OidcIssuer"], local.stack.identity().issuer());
     assert_eq!(parameters["PublicOrigin"], local.stack.origin());
     assert_eq!(parameters["MailFrom"], "bucket-api@example.com");
-    assert_eq!(parameters["MailLinkBase"], local.stack.origin());
+    assert_eq!(parameters["MailLinkBase"], local.stack.page());
+    assert_eq!(local.stack.page(), format!("{}/_local/", local.stack.origin()));
 
     let local = start(&[("MailFrom", "me@example.com"), ("MailLinkBase", "")]).await;
     let parameters = &local.stack.template().parameters;
