@@ -9,7 +9,7 @@ const FOLLOW_MS = 2_000
 const TOLD_MS = 8_000
 const ROLES = ['user', 'developer', 'admin']
 /** Seconds before its end that a token is renewed. */
-const RENEW = 30
+const RENEW = 60
 const BUCKET_HASH = /^#\/bucket\/([0-9a-f]{24})$/
 const BUCKET_LINK = /#\/bucket\/([0-9a-f]{24})\b/
 
@@ -104,10 +104,19 @@ async function newSession (address) {
   return { address, token: answer.access_token, expires: Date.now() + answer.expires_in * 1000 }
 }
 
+/** Has a token that is good for a while yet. */
+async function renew () {
+  const { address, expires } = session
+  if (expires - RENEW * 1000 >= Date.now()) return
+  const next = await newSession(address)
+  if (session?.address === address) keep(next)
+}
+
 /** Calls the API as who is signed in. */
 async function api (method, path, body) {
-  const { address, expires } = session
-  if (expires - RENEW * 1000 < Date.now()) keep(await newSession(address))
+  if (session) await renew()
+  if (!session) throw new Refusal(401, 'You are signed out.')
+  const { address } = session
   try {
     return await send(method, path, { body, token: session.token })
   } catch (error) {
@@ -156,7 +165,7 @@ function onSubmit (id, work) {
 // Signing in.
 
 async function signIn (address, bucket) {
-  const next = await newSession(address.trim())
+  const next = await newSession(address.trim().toLowerCase())
   turn += 1
   used = [next.address, ...used.filter(other => other !== next.address)].slice(0, 8)
   store('used', used)
@@ -386,6 +395,8 @@ let newest = null
 /** Shows what has happened since, here or elsewhere. */
 async function follow () {
   try {
+    // The reference does not ask before it calls.
+    if (session) await renew()
     await loadMails()
     await followTrail()
   } catch (error) {
