@@ -10,11 +10,15 @@ const ALICE: &str = "d57826d76e60a79d246862ae";
 
 /// A stack with a table as the product has it.
 async fn stack() -> Local {
-    let table = "AttributeDefinitions: [{ AttributeName: pk, AttributeType: S }, { AttributeName: sk, AttributeType: S }]
-      KeySchema: [{ AttributeName: pk, KeyType: HASH }, { AttributeName: sk, KeyType: RANGE }]";
-    let start = TEMPLATE.find("AttributeDefinitions:").unwrap();
-    let end = TEMPLATE.find("  MisbehavingFunction:").unwrap();
-    let template = format!("{}{table}\n{}", &TEMPLATE[..start], &TEMPLATE[end..]);
+    let template = TEMPLATE
+        .replace(
+            "[{ AttributeName: pk, AttributeType: S }]",
+            "[{ AttributeName: pk, AttributeType: S }, { AttributeName: sk, AttributeType: S }]",
+        )
+        .replace(
+            "[{ AttributeName: pk, KeyType: HASH }]",
+            "[{ AttributeName: pk, KeyType: HASH }, { AttributeName: sk, KeyType: RANGE }]",
+        );
     Local::start_with(|options| std::fs::write(&options.template, template).unwrap()).await
 }
 
