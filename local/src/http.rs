@@ -144,8 +144,13 @@ pub(crate) async fn for_this_machine(
     next: Next,
 ) -> Response {
     let (mut parts, body) = request.into_parts();
-    let Some(authority) = authority(&parts, address).filter(|authority| is_loopback(authority.host())) else {
-        let message = "What is below /_local/ answers to localhost, 127.0.0.1 and [::1] alone.";
+    let is_known = |authority: &Authority| {
+        let host = authority.host();
+        // A number cannot be made to lead elsewhere, as a name can.
+        is_loopback(host) || host == address.ip().to_string()
+    };
+    let Some(authority) = authority(&parts, address).filter(is_known) else {
+        let message = "What is below /_local/ answers to localhost and the address that it listens on alone.";
         return json(StatusCode::MISDIRECTED_REQUEST, &serde_json::json!({ "message": message }));
     };
     parts.extensions.insert(AskedFor(authority));
