@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,15 +27,24 @@ struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// Port of the API on 127.0.0.1. Example: --port 4000
+    /// Port of the API. Example: --port 4000
     #[arg(long, default_value_t = DEFAULT_PORT)]
     port: u16,
+
+    /// Address to listen on: of loopback, or private, such as that of Docker's bridge, for functions in its
+    /// containers. Who can reach it can sign in as anybody. Example: --address 172.17.0.1
+    #[arg(long, default_value_t = LOOPBACK, value_parser = private_address)]
+    address: IpAddr,
+
+    /// Port of `DynamoDB` on the same address [default: any that is free]. Example: --dynamodb-port 8000
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    dynamodb_port: u16,
 
     /// Keep data in memory only: they are gone when this stops. Example: --memory
     #[arg(long, conflicts_with = "data")]
     memory: bool,
 
-    /// Folder to keep data in [default: .local/PORT below the workspace]. Example: --data /tmp/buckets
+    /// Folder to keep data in [default: .local/PORT or .local/ADDRESS-PORT below the workspace]. Example: --data /tmp/buckets
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
@@ -66,10 +76,15 @@ enum Command {
         /// Port of the running stack. Example: --port 4000
         #[arg(long, default_value_t = DEFAULT_PORT)]
         port: u16,
+
+        /// Address of the running stack. Example: --address 172.17.0.1
+        #[arg(long, default_value_t = LOOPBACK, value_parser = private_address)]
+        address: IpAddr,
     },
 }
 
 const DEFAULT_PORT: u16 = 3000;
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The name under which Secrets Manager has Stripe's keys here.
 const STRIPE_SECRET: &str = "bucket-api-stripe";
@@ -85,8 +100,8 @@ enum Failure {
     Start(#[from] StartError),
     #[error(transparent)]
     Build(#[from] BuildError),
-    #[error("no stack runs on port {port}: start one with `cargo run{option}`")]
-    NotRunning { port: u16, option: String },
+    #[error("no stack runs on port {port}: start one with `cargo run{options}`")]
+    NotRunning { port: u16, options: String },
     #[error(transparent)]
     Token(RequestTokenError),
     #[error("{url} wants keys: set {missing} in the environment")]
@@ -99,7 +114,9 @@ enum Failure {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
-        Some(Command::Token { email, ttl, unverified, port }) => token(&email, ttl, unverified, port).await,
+        Some(Command::Token { email, ttl, unverified, port, address }) => {
+            token(&email, ttl, unverified, (address, port)).await
+        }
         None => run(arguments).await,
     };
     match outcome {
@@ -112,15 +129,21 @@ async fn main() -> ExitCode {
 }
 
 /// Prints an access token, and nothing else.
-async fn token(email: &str, ttl: Option<i32>, unverified: bool, port: u16) -> Result<(), Failure> {
+async fn token(
+    email: &str,
+    ttl: Option<i32>,
+    unverified: bool,
+    (address, port): (IpAddr, u16),
+) -> Result<(), Failure> {
     let ttl = ttl.map(|seconds| format!("#ttl={seconds}")).unwrap_or_default();
     let mark = if unverified { "#unverified" } else { "" };
-    let origin = format!("http://127.0.0.1:{port}");
+    let origin = format!("http://{}", SocketAddr::new(address, port));
     let token = identity::request_token(&origin, &format!("{email}{mark}{ttl}")).await;
     let token = token.map_err(|error| match error {
         RequestTokenError::Client(_) => {
-            let option = if port == DEFAULT_PORT { String::new() } else { format!(" -- --port {port}") };
-            Failure::NotRunning { port, option }
+            let options = where_options(address, port);
+            let options = if options.is_empty() { options } else { format!(" --{options}") };
+            Failure::NotRunning { port, options }
         }
         RequestTokenError::Refused(_) | RequestTokenError::Stranger { .. } => Failure::Token(error),
     })?;
@@ -130,22 +153,26 @@ async fn token(email: &str, ttl: Option<i32>, unverified: bool, port: u16) -> Re
 
 /// Builds the functions and runs them until Ctrl-C or SIGTERM.
 async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { command: _, port, memory, data, parameter_overrides, stripe } = arguments;
+    let Arguments { command: _, port, address, dynamodb_port, memory, data, parameter_overrides, stripe } =
+        arguments;
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
 
     // First what fails at once, and only then the build.
-    let listener = Stack::listen(port)?;
+    let listener = Stack::listen((address, port).into())?;
     let port = listener.local_addr().map_or(port, |address| address.port());
     let data = if memory {
         Data::Memory
     } else {
-        Data::Directory(data.unwrap_or_else(|| workspace.join(".local").join(port.to_string())))
+        // What is in it belongs to the issuer's URL.
+        let name = if address == LOOPBACK { port.to_string() } else { format!("{address}-{port}") };
+        Data::Directory(data.unwrap_or_else(|| workspace.join(".local").join(name)))
     };
     let mut options = Options {
         template: workspace.join("template.yaml"),
         binaries: PathBuf::new(),
         data: data.clone(),
-        port,
+        address: (address, port).into(),
+        dynamodb_port,
         parameters: parameter_overrides.into_iter().collect(),
         secrets: BTreeMap::new(),
         logs: Arc::new(|function, line| {
@@ -173,7 +200,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         _ = interrupt.recv() => return Ok(()),
         _ = terminate.recv() => return Ok(()),
     };
-    say(&greeting(&stack, &data, port));
+    say(&greeting(&stack, &data, (address, port)));
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
@@ -189,7 +216,7 @@ fn is_metric(line: &str) -> bool {
 }
 
 /// What to know of a stack that has started.
-fn greeting(stack: &Stack, data: &Data, port: u16) -> String {
+fn greeting(stack: &Stack, data: &Data, (address, port): (IpAddr, u16)) -> String {
     let origin = stack.origin();
     let data = match data {
         Data::Memory => "in memory, gone when this stops".to_owned(),
@@ -214,8 +241,8 @@ fn greeting(stack: &Stack, data: &Data, port: u16) -> String {
     let local_provider =
         template.parameters.get("OidcIssuer").is_none_or(|issuer| issuer == stack.identity().issuer());
     if local_provider {
-        let option = port_option(port);
-        lines.push(format!("  Token   cargo run -q -- token you@example.com{option}"));
+        let options = where_options(address, port);
+        lines.push(format!("  Token   cargo run -q -- token you@example.com{options}"));
         let (method, path) = TRY_ROUTE;
         let route = Route::Path { method: method.to_owned(), path: path.to_owned() };
         if template.functions.iter().any(|function| function.routes.contains(&route)) {
@@ -223,7 +250,7 @@ fn greeting(stack: &Stack, data: &Data, port: u16) -> String {
             let program = shell_quoted(&program.to_string_lossy());
             lines.push(format!("  Try     curl -s -X {method} {origin}{path} \\"));
             lines.push(format!(
-                "            -H \"Authorization: Bearer $({program} token you@example.com{option})\" \\"
+                "            -H \"Authorization: Bearer $({program} token you@example.com{options})\" \\"
             ));
             lines.push(format!("            -H \"Content-Type: application/json\" -d '{TRY_BODY}'"));
         }
@@ -232,9 +259,11 @@ fn greeting(stack: &Stack, data: &Data, port: u16) -> String {
     lines.join("\n")
 }
 
-/// The option that names the port, where it is needed.
-fn port_option(port: u16) -> String {
-    if port == DEFAULT_PORT { String::new() } else { format!(" --port {port}") }
+/// The options that name address and port, where they are needed.
+fn where_options(address: IpAddr, port: u16) -> String {
+    let address = if address == LOOPBACK { String::new() } else { format!(" --address {address}") };
+    let port = if port == DEFAULT_PORT { String::new() } else { format!(" --port {port}") };
+    address + &port
 }
 
 /// `text` as one word of a shell.
@@ -266,6 +295,13 @@ fn http_url(argument: &str) -> Result<Url, &'static str> {
     let url = Url::parse(argument).ok();
     url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
         .ok_or("write an http or https URL")
+}
+
+/// Parses an address that no other machine reaches, unless somebody sees to it.
+fn private_address(argument: &str) -> Result<IpAddr, &'static str> {
+    let address = argument.parse::<Ipv4Addr>().ok();
+    let address = address.filter(|address| address.is_loopback() || address.is_private());
+    address.map(IpAddr::V4).ok_or("write an IPv4 address of loopback or of a private network")
 }
 
 /// Parses `Name=Value`.
@@ -336,9 +372,19 @@ mod tests {
     }
 
     #[test]
-    fn the_port_is_named_where_it_is_not_the_usual_one() {
-        assert_eq!(port_option(3000), "");
-        assert_eq!(port_option(4000), " --port 4000");
+    fn address_and_port_are_named_where_they_are_not_the_usual_ones() {
+        assert_eq!(where_options(LOOPBACK, 3000), "");
+        assert_eq!(where_options(LOOPBACK, 4000), " --port 4000");
+        let bridge = private_address("172.17.0.1").unwrap();
+        assert_eq!(where_options(bridge, 3000), " --address 172.17.0.1");
+        assert_eq!(where_options(bridge, 4000), " --address 172.17.0.1 --port 4000");
+    }
+
+    #[test]
+    fn an_address_that_other_machines_reach_is_not_listened_on() {
+        for address in ["0.0.0.0", "8.8.8.8", "::", "::1", "localhost", "", "172.32.0.1"] {
+            assert!(private_address(address).is_err(), "{address}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,8 +46,11 @@ pub struct Options {
     pub binaries: PathBuf,
     /// Where data are kept.
     pub data: Data,
-    /// The port of the API on 127.0.0.1; 0 for any that is free.
-    pub port: u16,
+    /// Where the API listens; with port 0 on any that is free. Whoever can reach it can sign in as anybody: it is an
+    /// address of loopback, or one that only this machine's containers reach.
+    pub address: SocketAddr,
+    /// The port of `DynamoDB` on the same address; 0 for any that is free.
+    pub dynamodb_port: u16,
     /// Values of template parameters by name.
     pub parameters: BTreeMap<String, String>,
     /// What Secrets Manager knows, by name.
@@ -95,15 +98,25 @@ impl Options {
 
 impl std::fmt::Debug for Options {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { template, binaries, data, port, parameters: _, secrets: _, logs: _, functions_dynamodb } =
-            self;
+        let Self {
+            template,
+            binaries,
+            data,
+            address,
+            dynamodb_port,
+            parameters: _,
+            secrets: _,
+            logs: _,
+            functions_dynamodb,
+        } = self;
         // Parameters may be secrets too.
         formatter
             .debug_struct("Options")
             .field("template", template)
             .field("binaries", binaries)
             .field("data", data)
-            .field("port", port)
+            .field("address", address)
+            .field("dynamodb_port", dynamodb_port)
             .field("functions_dynamodb", functions_dynamodb)
             .finish_non_exhaustive()
     }
@@ -146,8 +159,16 @@ pub enum StartError {
         port: u16,
     },
     /// The port cannot be had for another reason.
-    #[error("cannot listen on 127.0.0.1: {0}")]
-    Listen(io::Error),
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The address that was taken cannot be served.
+    #[error("cannot serve the API: {0}")]
+    Serve(io::Error),
     /// The template is not usable.
     #[error(transparent)]
     Template(#[from] TemplateError),
@@ -196,6 +217,7 @@ pub struct Stack {
     /// Taken when the stack is stopped.
     running: Option<Running>,
     dynamodb_endpoint: String,
+    endpoints: BTreeMap<String, String>,
     permissions: Arc<Permissions>,
 }
 
@@ -217,25 +239,25 @@ impl Stack {
 
     /// Starts a stack whose WebSocket API has other limits than that of AWS.
     pub async fn start_limited(options: Options, limits: WebSocketLimits) -> Result<Self, StartError> {
-        let listener = Self::listen(options.port)?;
+        let listener = Self::listen(options.address)?;
         Self::start_with(listener, options, limits).await
     }
 
-    /// Takes a port of 127.0.0.1 (0: any that is free) for [`Stack::start_on`].
+    /// Takes an address (with port 0: any port of it that is free) for [`Stack::start_on`].
     ///
     /// Who has something lengthy to do before the start, such as a build, finds out first that the
     /// port is not to be had.
-    pub fn listen(port: u16) -> Result<TcpListener, StartError> {
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|source| {
+    pub fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+        TcpListener::bind(address).map_err(|source| {
             if source.kind() == io::ErrorKind::AddrInUse {
-                StartError::PortInUse { port }
+                StartError::PortInUse { port: address.port() }
             } else {
-                StartError::Listen(source)
+                StartError::Listen { address, source }
             }
         })
     }
 
-    /// Starts a stack on a port that [`Stack::listen`] has taken. [`Options::port`] is not used.
+    /// Starts a stack on what [`Stack::listen`] has taken. [`Options::address`] is not used.
     pub async fn start_on(listener: TcpListener, options: Options) -> Result<Self, StartError> {
         Self::start_with(listener, options, WebSocketLimits::default()).await
     }
@@ -247,15 +269,16 @@ impl Stack {
     ) -> Result<Self, StartError> {
         let template = options.read_template(&listener)?;
         let origin = origin(&listener)?;
-        let address = listener.local_addr().map_err(StartError::Listen)?;
-        listener.set_nonblocking(true).map_err(StartError::Listen)?;
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Listen)?;
+        let address = listener.local_addr().map_err(StartError::Serve)?;
+        listener.set_nonblocking(true).map_err(StartError::Serve)?;
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Serve)?;
 
         let Options {
             template: template_file,
             binaries,
             data,
-            port: _,
+            address: _,
+            dynamodb_port,
             parameters: _,
             secrets,
             logs,
@@ -280,15 +303,16 @@ impl Stack {
         let outbox = Outbox::open(data.file("mail.jsonl").as_deref())?;
         let permissions = Arc::new(Permissions::of(&template.functions));
         let tables = template.tables.clone();
-        let front =
-            tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(DatabaseError::from)?;
+        let front = Self::listen(SocketAddr::new(address.ip(), dynamodb_port))?;
+        front.set_nonblocking(true).map_err(DatabaseError::from)?;
+        let front = tokio::net::TcpListener::from_std(front).map_err(DatabaseError::from)?;
         let dynamodb_endpoint = format!("http://{}", front.local_addr().map_err(DatabaseError::from)?);
         let database =
             Database::start(data.file("dynamodb.sqlite"), tables, database::SWEEP, lock.clone()).await?;
         let front = front::spawn(front, database.endpoint(), Arc::clone(&permissions));
 
         let secrets = Secrets::new(secrets);
-        let environment = BTreeMap::from([
+        let endpoints = BTreeMap::from([
             (
                 "AWS_ENDPOINT_URL_DYNAMODB".to_owned(),
                 functions_dynamodb.unwrap_or_else(|| dynamodb_endpoint.clone()),
@@ -296,7 +320,7 @@ impl Stack {
             ("AWS_ENDPOINT_URL_SESV2".to_owned(), format!("{origin}{}", mail::ENDPOINT)),
             ("AWS_ENDPOINT_URL_SECRETS_MANAGER".to_owned(), format!("{origin}{}", secrets.endpoint())),
         ]);
-        let lambda = Lambda::new(&template.functions, &binaries, &environment, &logs, Limits::default());
+        let lambda = Lambda::new(&template.functions, &binaries, &endpoints, &logs, Limits::default());
         let lambda = Arc::new(lambda);
         let (functions, handle) = (&template.functions, database.handle());
         let triggers = Triggers::start(functions, &handle, &lambda, &logs, data.folder(), lock).await;
@@ -334,12 +358,13 @@ impl Stack {
             identity,
             lambda,
             dynamodb_endpoint,
+            endpoints,
             permissions,
             running: Some(Running { sockets, triggers, server, front, database }),
         })
     }
 
-    /// Where the API is: `http://127.0.0.1:PORT`.
+    /// Where the API is, such as `http://127.0.0.1:3000`.
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.origin
@@ -363,6 +388,12 @@ impl Stack {
     #[must_use]
     pub fn dynamodb_endpoint(&self) -> &str {
         &self.dynamodb_endpoint
+    }
+
+    /// The variables that tell a function where the services of AWS are, as each function of this stack has them.
+    #[must_use]
+    pub fn endpoints(&self) -> &BTreeMap<String, String> {
+        &self.endpoints
     }
 
     /// The name of the template's first table; empty if it has none.
@@ -447,7 +478,7 @@ impl std::fmt::Debug for Stack {
 }
 
 fn origin(listener: &TcpListener) -> Result<String, StartError> {
-    let address = listener.local_addr().map_err(StartError::Listen)?;
+    let address = listener.local_addr().map_err(StartError::Serve)?;
     Ok(format!("http://{address}"))
 }
 

@@ -18,7 +18,7 @@ use local::{Data, Options, Stack};
 use serde_json::{Value, json};
 use shared::{domain::Plans, store::Store};
 
-use super::lines::Lines;
+use super::{lines::Lines, sam_local};
 
 /// When the next token was issued: each later than the one before.
 static ISSUED_AT: AtomicU32 = AtomicU32::new(1_795_507_200);
@@ -31,6 +31,8 @@ pub(crate) fn workspace() -> PathBuf {
 /// The whole API on a free port, with an empty table, gone with the value.
 pub(crate) struct Api {
     pub(crate) stack: Stack,
+    /// Where the routes are.
+    pub(crate) origin: String,
     lines: Lines,
 }
 
@@ -69,13 +71,22 @@ impl Api {
             template: workspace().join("template.yaml"),
             binaries: Path::new(env!("CARGO_BIN_EXE_create")).parent().unwrap().to_owned(),
             data: Data::Memory,
-            port: 0,
+            address: (sam_local::address(), 0).into(),
+            dynamodb_port: 0,
             parameters: parameters.iter().map(own).collect::<BTreeMap<_, _>>(),
             secrets,
             logs: lines.sink(),
             functions_dynamodb,
         };
-        Self { stack: Stack::start(options).await.unwrap(), lines }
+        let (stack, origin) = match sam_local::origin() {
+            Some(origin) => (sam_local::stack(options, &origin).await, origin),
+            None => {
+                let stack = Stack::start(options).await.unwrap();
+                let origin = stack.origin().to_owned();
+                (stack, origin)
+            }
+        };
+        Self { stack, origin, lines }
     }
 
     /// A person who has signed in as the published clients do. `address` may carry the marks of the
@@ -128,7 +139,7 @@ impl Api {
         headers: &[(&str, &str)],
         body: impl AsRef<[u8]>,
     ) -> Answer {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.stack.origin()));
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.origin));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

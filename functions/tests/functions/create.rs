@@ -33,7 +33,7 @@ async fn a_new_bucket_has_every_field_that_clients_read() {
     assert!(is_key15(&bucket["public_id"]) && is_key15(&bucket["secret_id"]), "{bucket}");
     assert_ne!(bucket["public_id"], bucket["secret_id"]);
     assert_eq!(bucket["created_at"], bucket["updated_at"]);
-    let endpoints = json!({ "endpoints": { "web": api.stack.origin() } });
+    let endpoints = json!({ "endpoints": { "web": api.origin } });
     let shown = |name: &str| bucket[name].clone();
     assert_eq!(
         bucket,

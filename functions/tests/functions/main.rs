@@ -47,6 +47,7 @@ mod retrieve_all;
 mod retrieve_charges;
 mod retrieve_invitations;
 mod retrieve_users;
+mod sam_local;
 mod send_feedback;
 mod servers;
 mod set_notification_state;

@@ -170,7 +170,7 @@ pub(crate) async fn recorded(is_paid: bool) -> Api {
 }
 
 /// Status, headers and body of what the function answered; the whole answer where it is none to HTTP.
-fn readable(answer: &[u8]) -> Value {
+pub(crate) fn readable(answer: &[u8]) -> Value {
     let answer: Value = serde_json::from_slice(answer).unwrap();
     if answer["statusCode"].is_null() {
         return answer;
@@ -185,7 +185,7 @@ fn readable(answer: &[u8]) -> Value {
 
 /// `value` with a placeholder for each text that is another at every run. What stands in the table
 /// that it was run on, `known`, stays.
-fn masked(value: &Value, known: &str) -> Value {
+pub(crate) fn masked(value: &Value, known: &str) -> Value {
     let is_of = |text: &str, length: usize, alphabet: &[u8]| {
         text.len() == length && text.bytes().all(|byte| alphabet.contains(&byte))
     };

@@ -126,7 +126,7 @@ async fn an_agent_links_its_server_and_is_told_where_to_connect_to() {
 
     let answer = links(&api, &bucket, "web-1").await.ok();
 
-    let origin = api.stack.origin();
+    let origin = &api.origin;
     assert_eq!(
         answer,
         json!({
