@@ -96,7 +96,10 @@ fn one_of_each_function() -> Vec<Case> {
 async fn invoked(api: &Api, case: &Case) -> Vec<u8> {
     let template = api.stack.template();
     let function = template.functions.iter().find(|function| function.name == case.function).unwrap();
-    let parameters = template.parameters.iter().map(|(name, value)| {
+    let mut parameters = template.parameters.clone();
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
+    parameters.insert("Architecture".to_owned(), architecture.to_owned());
+    let parameters = parameters.iter().map(|(name, value)| {
         let value = value.replace('\\', r"\\").replace('"', r#"\""#);
         format!("{name}=\"{value}\"")
     });
@@ -122,6 +125,19 @@ async fn invoked(api: &Api, case: &Case) -> Vec<u8> {
     assert!(output.status.success(), "{}: {errors}", case.function);
     assert!(!output.stdout.is_empty(), "{} has answered nothing: {errors}", case.function);
     output.stdout
+}
+
+#[tokio::test]
+#[ignore = "takes Docker: sam-local/run test"]
+async fn the_published_clients_work_with_it() {
+    let api = Api::start().await;
+
+    let mut node = Command::new("node");
+    let tests = node.args(["--test", "js-api.test.js"]).current_dir(workspace().join("clients"));
+    let outcome = tests.env("BUCKET_API_URL", &api.origin).kill_on_drop(true).status().await.unwrap();
+
+    assert!(outcome.success(), "js-api.test.js: {outcome}");
+    api.stack.stop().await;
 }
 
 #[tokio::test]
