@@ -78,14 +78,11 @@ impl Api {
             logs: lines.sink(),
             functions_dynamodb,
         };
-        let (stack, origin) = match sam_local::origin() {
-            Some(origin) => (sam_local::stack(options, &origin).await, origin),
-            None => {
-                let stack = Stack::start(options).await.unwrap();
-                let origin = stack.origin().to_owned();
-                (stack, origin)
-            }
+        let stack = match sam_local::origin() {
+            Some(origin) => sam_local::stack(options, &origin).await,
+            None => Stack::start(options).await.unwrap(),
         };
+        let origin = sam_local::origin().unwrap_or_else(|| stack.origin().to_owned());
         Self { stack, origin, lines }
     }
 

@@ -537,7 +537,7 @@ async fn what_keeps_a_stack_from_starting_is_said_in_one_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     assert_eq!(
-        start(&|options| options.port = port).await,
+        start(&|options| options.address.set_port(port)).await,
         format!("port {port} is in use: stop what listens there or choose another with --port")
     );
 
