@@ -29,7 +29,11 @@ EOF
     name=$(basename "$path" .rs)
     printf '| `%s`' "$name"
     for folder in "$arm64/$name" "$x86_64/$name"; do
-      printf ' | %s | %s' "$(megabytes "$(bytes "$folder")")" "$(megabytes "$(compressed "$folder")")"
+      if [ -f "$folder/bootstrap" ]; then
+        printf ' | %s | %s' "$(megabytes "$(bytes "$folder")")" "$(megabytes "$(compressed "$folder")")"
+      else
+        printf ' | not built | '
+      fi
     done
     echo ' |'
   done | tee target/sizes.rows
