@@ -5,7 +5,7 @@
 //! Lambda developer guide.
 
 mod instance;
-mod runtime_api;
+pub mod runtime_api;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -130,6 +130,12 @@ impl Lambda {
     /// The ARN of `function` (the name of its binary).
     pub(crate) fn arn(&self, function: &str) -> Option<String> {
         self.pools.get(function).map(|pool| pool.process.arn())
+    }
+
+    /// What the processes of `function` (the name of its binary) have in their environment, but for what is of
+    /// one instance.
+    pub(crate) fn environment(&self, function: &str) -> Option<&BTreeMap<String, String>> {
+        self.pools.get(function).map(|pool| &pool.process.environment)
     }
 
     /// How many instances of `function` have been started.

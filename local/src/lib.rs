@@ -32,7 +32,7 @@ pub mod template;
 pub use database::DatabaseError;
 pub use gateway::WebSocketLimits;
 pub use identity::Identity;
-pub use lambda::InvokeError;
+pub use lambda::{InvokeError, runtime_api};
 pub use mail::MailError;
 pub use stack::{Data, LogSink, Options, Stack, StartError};
 pub use stream::{Filter, StreamError};

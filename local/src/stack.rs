@@ -420,6 +420,13 @@ impl Stack {
         self.lambda.invoke(function, event.into()).await
     }
 
+    /// The environment that instances of `function` (the name of its binary) are started with, but for
+    /// `AWS_LAMBDA_RUNTIME_API` and what else is of one instance; none if there is no such function.
+    #[must_use]
+    pub fn environment(&self, function: &str) -> Option<&BTreeMap<String, String>> {
+        self.lambda.environment(function)
+    }
+
     /// How many instances of `function` (the name of its binary) have been started so far.
     #[must_use]
     pub fn instances_started(&self, function: &str) -> usize {

@@ -1,4 +1,5 @@
-//! The Lambda Runtime API, as one instance sees it.
+//! The Lambda Runtime API, as one instance sees it. Whoever serves [`router`] is told of each [`Call`], and decides
+//! when there is an event: the stack's own pools do, and so does the benchmark, which takes the time.
 //!
 //! Source: "Using the Lambda runtime API for custom runtimes" in the AWS Lambda developer guide.
 
@@ -19,13 +20,14 @@ use crate::http;
 
 /// What an instance asks of the Runtime API.
 #[derive(Debug)]
-pub(super) enum Call {
+pub enum Call {
     /// For its next event, which may take long.
     Next(oneshot::Sender<Delivery>),
     /// To take what became of the event `id`, or of its own start.
     Report {
         /// The id of the invocation; none for the start.
         id: Option<String>,
+        /// What became of it.
         outcome: Outcome,
         /// Whether it was the answer that was waited for.
         accepted: oneshot::Sender<bool>,
@@ -34,18 +36,23 @@ pub(super) enum Call {
 
 /// What became of an event.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub enum Outcome {
+    /// The function answered.
     Response(Bytes),
+    /// It answered with more bytes than Lambda takes.
     ResponseTooLarge,
+    /// It reported an error.
     Error(ErrorReport),
 }
 
 /// The error that a function reports.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct ErrorReport {
-    pub(super) error_type: String,
-    pub(super) error_message: String,
+pub struct ErrorReport {
+    /// The kind of error, as the function calls it.
+    pub error_type: String,
+    /// What it says about it.
+    pub error_message: String,
 }
 
 impl Default for ErrorReport {
@@ -56,17 +63,21 @@ impl Default for ErrorReport {
 
 /// An event, as it is handed out.
 #[derive(Debug)]
-pub(super) struct Delivery {
-    pub(super) event: Bytes,
-    pub(super) id: String,
+pub struct Delivery {
+    /// The event: JSON.
+    pub event: Bytes,
+    /// The id of the invocation.
+    pub id: String,
     /// When the function must have answered, in milliseconds since 1970.
-    pub(super) deadline: u128,
-    pub(super) arn: String,
-    pub(super) trace: String,
+    pub deadline: u128,
+    /// The function's ARN.
+    pub arn: String,
+    /// The trace header of X-Ray.
+    pub trace: String,
 }
 
 /// The API of one instance, whose calls go to `calls`.
-pub(super) fn router(calls: mpsc::Sender<Call>) -> Router {
+pub fn router(calls: mpsc::Sender<Call>) -> Router {
     Router::new()
         .route("/2018-06-01/runtime/invocation/next", get(next))
         .route("/2018-06-01/runtime/invocation/{id}/response", post(response))
