@@ -1,6 +1,7 @@
 //! What becomes of a function as there is more: members of a bucket, buckets of a person.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -44,48 +45,50 @@ pub struct Growth {
     pub memory: Option<f64>,
 }
 
-/// Measures each function and size with `events` events.
-pub async fn grow(stage: &Stage, events: u32, told: &(dyn Fn(&str) + Sync)) -> Result<Vec<Growth>, Failure> {
-    let proxy = Proxy::before(stage.stack.dynamodb_endpoint()).await?;
-    let owner = token(stage, "as_owner")?;
+/// Measures each function and size with `events` events, each size on a stack of its own, started as
+/// [`Stage::set`] says.
+pub async fn grow(
+    workspace: &Path,
+    binaries: &Path,
+    events: u32,
+    told: &(dyn Fn(&str) + Sync),
+) -> Result<Vec<Growth>, Failure> {
     let mut all = Vec::new();
     for count in MEMBERS {
         told(&format!("growth: {count} members"));
+        let stage = Stage::set(workspace, binaries).await?;
         let bucket = format!("{count:024x}");
-        let rows = bucket_of(stage, &bucket, count)?;
+        let rows = bucket_of(&stage, &bucket, count)?;
         stage.table.write(rows.values().map(put).collect()).await?;
         for function in OF_A_BUCKET {
             let case = stage.ordinary(function);
             let case = case.ok_or_else(|| Failure::function(function, "has no event"))?;
             let mut event = case.event.clone();
             set(&mut event, "/pathParameters/id", &bucket);
-            set(&mut event, "/headers/authorization", &owner);
-            all.push(one(stage, &proxy, (function, "members", count), &event, Some(&bucket), events).await?);
+            all.push(one(&stage, (function, "members", count), event, Some(&bucket), events).await?);
         }
-        remove(stage, &rows).await?;
+        stage.stop().await;
     }
-    let listed = &stage.case("retrieve_all", "listed")?.event;
     for count in BUCKETS {
         told(&format!("growth: {count} buckets of a person"));
-        let rows = buckets_of(stage, count)?;
+        let stage = Stage::set(workspace, binaries).await?;
         // Nothing but these, so that there are so many and no more.
-        stage.table.restore(&rows).await?;
-        let mut event = listed.clone();
-        set(&mut event, "/headers/authorization", &owner);
-        all.push(one(stage, &proxy, ("retrieve_all", "buckets", count), &event, None, events).await?);
+        stage.table.restore(&buckets_of(&stage, count)?).await?;
+        let event = stage.case("retrieve_all", "listed")?.event.clone();
+        all.push(one(&stage, ("retrieve_all", "buckets", count), event, None, events).await?);
+        stage.stop().await;
     }
-    stage.restore().await?;
     Ok(all)
 }
 
 async fn one(
     stage: &Stage,
-    proxy: &Proxy,
     (function, what, count): (&'static str, &'static str, u32),
-    event: &Value,
+    mut event: Value,
     bucket: Option<&str>,
     events: u32,
 ) -> Result<Growth, Failure> {
+    set(&mut event, "/headers/authorization", &token(stage, "as_owner")?);
     let invited = |number: u32| format!("guest{number}@example.com");
     let numbered = |number: u32| {
         let mut event = event.clone();
@@ -126,6 +129,7 @@ async fn one(
     let memory = instance.peak_memory().map(|memory| f64::from(memory) / 1024.0);
     instance.end().await?;
 
+    let proxy = Proxy::before(stage.stack.dynamodb_endpoint()).await?;
     bootstrap.environment.insert("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), proxy.endpoint.clone());
     let mut instance = Instance::start(&bootstrap).await?;
     proxy.take();
@@ -205,7 +209,7 @@ fn insert(rows: &mut Rows, row: Value) {
     rows.insert((text(&row, "/pk/S").to_owned(), text(&row, "/sk/S").to_owned()), row);
 }
 
-/// A bucket of `count` members, the events' owner among them, with its rows.
+/// A bucket of `count` members, the events' owner among them, with those of its rows that are read.
 fn bucket_of(stage: &Stage, bucket: &str, count: u32) -> Result<Rows, Failure> {
     let models = Models::of(stage)?;
     let mut rows = Rows::new();
@@ -216,13 +220,11 @@ fn bucket_of(stage: &Stage, bucket: &str, count: u32) -> Result<Rows, Failure> {
     }
     insert(&mut rows, row);
     insert(&mut rows, like(models.member, &[(&models.id, bucket)]));
-    insert(&mut rows, like(models.pointer, &[(&models.id, bucket)]));
     for number in 1..count {
         let (user, name) = (format!("{number:024x}"), format!("member{number}"));
         let mut texts = vec![(&*models.id, bucket), (&*models.owner, &*user)];
         texts.extend([("alice", &*name), ("owner", "user")]);
         insert(&mut rows, like(models.member, &texts));
-        insert(&mut rows, like(models.pointer, &texts));
     }
     Ok(rows)
 }
@@ -244,10 +246,6 @@ fn buckets_of(stage: &Stage, count: u32) -> Result<Rows, Failure> {
         }
     }
     Ok(rows)
-}
-
-async fn remove(stage: &Stage, rows: &Rows) -> Result<(), Failure> {
-    stage.table.write(rows.keys().map(|(pk, sk)| delete(pk, sk)).collect()).await
 }
 
 /// By function and what there is more of, in the order of their sizes.

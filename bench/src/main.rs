@@ -108,7 +108,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         sections.push(Section::routes(&circumstances, &count(&stage, &functions, &told).await?));
     }
     if is_wanted(Part::Growth) {
-        growth = grow(&stage, u32::try_from(warm).unwrap_or(u32::MAX), &told).await?;
+        growth = grow(workspace, &binaries, u32::try_from(warm).unwrap_or(u32::MAX), &told).await?;
         sections.push(Section::growth(&circumstances, &growth));
     }
     if is_wanted(Part::Throughput) {
