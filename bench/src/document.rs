@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use time::OffsetDateTime;
 
@@ -27,12 +28,16 @@ pub struct Circumstances {
     commit: String,
     toolchain: String,
     machine: String,
+    /// Runnable processes over the last minute: whether the machine had something else to do.
+    load: String,
+    latency: Duration,
 }
 
 impl Circumstances {
-    /// Now, here, of what is checked out in `workspace`.
+    /// Now, here, of what is checked out in `workspace`, the table being `latency` away.
     #[must_use]
-    pub fn of(workspace: &Path) -> Self {
+    pub fn of(workspace: &Path, latency: Duration) -> Self {
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -46,12 +51,18 @@ impl Circumstances {
                 model.map_or("unknown", |(_, model)| model),
                 kernel.split('-').next().unwrap_or_default().trim(),
             ),
+            load: load.split(' ').next().unwrap_or_default().to_owned(),
+            latency,
         }
     }
 
     fn line(&self) -> String {
-        let Self { date, commit, toolchain, machine } = self;
-        format!("Measured on {date} at commit {commit}, {toolchain}, {machine}.\n")
+        let Self { date, commit, toolchain, machine, load, latency } = self;
+        let away = match latency.as_millis() {
+            0 => String::new(),
+            away => format!(" The table was {away} ms away."),
+        };
+        format!("Measured on {date} at commit {commit}, {toolchain}, {machine}, load {load} before.{away}\n")
     }
 }
 
@@ -134,6 +145,7 @@ impl Section {
             "init",
             "x",
             "init CPU",
+            "x",
             "first 50",
             "90",
             "99",
@@ -154,7 +166,7 @@ impl Section {
                 let Cost { name, init, init_cpu, first, warm, cpu, memory, allocations, bytes } = cost;
                 let mut row =
                     vec![format!("`{name}`"), figure(init.median()), figure(ratio(init, &hello.init))];
-                row.push(figure(init_cpu.median()));
+                row.extend([figure(init_cpu.median()), figure(ratio(init_cpu, &hello.init_cpu))]);
                 row.extend(half_to_worst(first));
                 row.extend(half_to_worst(warm));
                 row.extend([figure(cpu.median()), figure(ratio(cpu, &hello.cpu))]);

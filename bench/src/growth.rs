@@ -2,23 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::functions::milliseconds;
 use crate::proxy::Proxy;
+use crate::stage::ENDPOINT;
 use crate::table::{Rows, delete, item, put};
 use crate::{Failure, Instance, Samples, Stage};
 
-/// Members that a bucket has.
-const MEMBERS: [u32; 3] = [10, 1_000, 10_000];
-
-/// Buckets that a person has.
-const BUCKETS: [u32; 2] = [10, 1_000];
-
 /// Functions whose work may depend on how many members there are.
 const OF_A_BUCKET: [&str; 3] = ["retrieve", "retrieve_users", "invite_user"];
+
+/// How many there are of what there is more of.
+#[derive(Clone, Debug)]
+pub struct Sizes {
+    /// Members that a bucket has.
+    pub members: Vec<u32>,
+    /// Buckets that a person has.
+    pub buckets: Vec<u32>,
+}
 
 /// What a function costs with so many.
 #[derive(Clone, Debug)]
@@ -50,13 +55,15 @@ pub struct Growth {
 pub async fn grow(
     workspace: &Path,
     binaries: &Path,
+    latency: Duration,
+    sizes: &Sizes,
     events: u32,
     told: &(dyn Fn(&str) + Sync),
 ) -> Result<Vec<Growth>, Failure> {
     let mut all = Vec::new();
-    for count in MEMBERS {
+    for count in sizes.members.iter().copied() {
         told(&format!("growth: {count} members"));
-        let stage = Stage::set(workspace, binaries).await?;
+        let stage = Stage::set(workspace, binaries, latency).await?;
         let bucket = format!("{count:024x}");
         let rows = bucket_of(&stage, &bucket, count)?;
         stage.table.write(rows.values().map(put).collect()).await?;
@@ -69,9 +76,9 @@ pub async fn grow(
         }
         stage.stop().await;
     }
-    for count in BUCKETS {
+    for count in sizes.buckets.iter().copied() {
         told(&format!("growth: {count} buckets of a person"));
-        let stage = Stage::set(workspace, binaries).await?;
+        let stage = Stage::set(workspace, binaries, latency).await?;
         // Nothing but these, so that there are so many and no more.
         stage.table.restore(&buckets_of(&stage, count)?).await?;
         let event = stage.case("retrieve_all", "listed")?.event.clone();
@@ -129,8 +136,8 @@ async fn one(
     let memory = instance.peak_memory().map(|memory| f64::from(memory) / 1024.0);
     instance.end().await?;
 
-    let proxy = Proxy::before(stage.stack.dynamodb_endpoint()).await?;
-    bootstrap.environment.insert("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), proxy.endpoint.clone());
+    let proxy = Proxy::before(stage.stack.dynamodb_endpoint(), Duration::ZERO).await?;
+    bootstrap.environment.insert(ENDPOINT.to_owned(), proxy.endpoint.clone());
     let mut instance = Instance::start(&bootstrap).await?;
     proxy.take();
     instance.invoke(&numbered(0)).await?;

@@ -20,7 +20,7 @@ mod throughput;
 pub use document::{Circumstances, Section, put_in};
 pub use failure::Failure;
 pub use functions::{Cost, Effort, Subject, measure};
-pub use growth::{Growth, grow};
+pub use growth::{Growth, Sizes, grow};
 pub use instance::{Bootstrap, Instance, Invocation};
 pub use plot::plot;
 pub use routes::{RouteCost, count};

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bench::{
-    Circumstances, Effort, Failure, Other, Section, Stage, count, grow, load, measure, plot, put_in,
+    Circumstances, Effort, Failure, Other, Section, Sizes, Stage, count, grow, load, measure, plot, put_in,
 };
 use clap::{Parser, ValueEnum};
 
@@ -43,6 +43,18 @@ struct Arguments {
     /// Events after the first, of each start. Example: --warm 200
     #[arg(long, value_name = "NUMBER", default_value_t = 40)]
     warm: usize,
+
+    /// Members that a bucket has, as it grows. Example: --members 10 100
+    #[arg(long, value_name = "NUMBER", num_args = 1.., default_values_t = [10, 1_000, 10_000])]
+    members: Vec<u32>,
+
+    /// Buckets that a person has, as these grow. Example: --buckets 10 100
+    #[arg(long, value_name = "NUMBER", num_args = 1.., default_values_t = [10, 1_000])]
+    buckets: Vec<u32>,
+
+    /// Milliseconds that each call to the table takes longer, as over a network. Example: --latency 3
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    latency: u64,
 
     /// Seconds that each load of the whole stack lasts. Example: --seconds 30
     #[arg(long, value_name = "NUMBER", default_value_t = 4)]
@@ -91,10 +103,24 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { binaries, only, functions, other, starts, warm, seconds, document, print } = arguments;
+    let Arguments {
+        binaries,
+        only,
+        functions,
+        other,
+        starts,
+        warm,
+        members,
+        buckets,
+        latency,
+        seconds,
+        document,
+        print,
+    } = arguments;
+    let latency = Duration::from_millis(latency);
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
-    let circumstances = Circumstances::of(workspace);
-    let stage = Stage::set(workspace, &binaries).await?;
+    let circumstances = Circumstances::of(workspace, latency);
+    let stage = Stage::set(workspace, &binaries, latency).await?;
     let told = |what: &str| eprintln!("{what}");
     let is_wanted = |part| only.is_empty() || only.contains(&part);
     let (mut sections, mut costs, mut growth) = (Vec::new(), Vec::new(), Vec::new());
@@ -108,7 +134,15 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         sections.push(Section::routes(&circumstances, &count(&stage, &functions, &told).await?));
     }
     if is_wanted(Part::Growth) {
-        growth = grow(workspace, &binaries, u32::try_from(warm).unwrap_or(u32::MAX), &told).await?;
+        growth = grow(
+            workspace,
+            &binaries,
+            latency,
+            &Sizes { members, buckets },
+            u32::try_from(warm).unwrap_or(u32::MAX),
+            &told,
+        )
+        .await?;
         sections.push(Section::growth(&circumstances, &growth));
     }
     if is_wanted(Part::Throughput) {

@@ -1,6 +1,7 @@
 //! What stands between a function and the table, and counts the calls that pass.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -35,11 +36,12 @@ struct Way {
     authority: String,
     client: Client<HttpConnector, Full<Bytes>>,
     seen: Arc<Mutex<Vec<String>>>,
+    delay: Duration,
 }
 
 impl Proxy {
-    /// Stands before the table at `endpoint`.
-    pub(crate) async fn before(endpoint: &str) -> Result<Self, Failure> {
+    /// Stands before the table at `endpoint`, as far away as `delay` says: so much later it passes calls on.
+    pub(crate) async fn before(endpoint: &str, delay: Duration) -> Result<Self, Failure> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let own = format!("http://{}", listener.local_addr()?);
         let seen = Arc::default();
@@ -47,6 +49,7 @@ impl Proxy {
             authority: endpoint.trim_start_matches("http://").to_owned(),
             client: Client::builder(TokioExecutor::new()).build_http(),
             seen: Arc::clone(&seen),
+            delay,
         };
         let mut tasks = JoinSet::new();
         let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
@@ -75,6 +78,9 @@ async fn pass(State(way): State<Way>, request: Request) -> Response {
     parts.uri = uri;
     for of_the_connection in [CONNECTION, HOST, TRANSFER_ENCODING] {
         parts.headers.remove(of_the_connection);
+    }
+    if !way.delay.is_zero() {
+        tokio::time::sleep(way.delay).await;
     }
     match way.client.request(Request::from_parts(parts, Full::new(body))).await {
         Ok(answer) => answer.map(Body::new),

@@ -1,11 +1,12 @@
 //! What each route asks of the table: how often, and for how many units.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::proxy::Proxy;
-use crate::stage::Case;
+use crate::stage::{Case, ENDPOINT};
 use crate::{Failure, Instance, Stage};
 
 /// What one event costs at the table, the instance being warm.
@@ -35,7 +36,7 @@ pub async fn count(
     told: &(dyn Fn(&str) + Sync),
 ) -> Result<Vec<RouteCost>, Failure> {
     told("routes: calls and units");
-    let proxy = Proxy::before(stage.stack.dynamodb_endpoint()).await?;
+    let proxy = Proxy::before(stage.stack.dynamodb_endpoint(), Duration::ZERO).await?;
     let mut instances = BTreeMap::new();
     let mut costs = Vec::new();
     for case in stage.cases() {
@@ -45,7 +46,7 @@ pub async fn count(
         }
         if !instances.contains_key(function) {
             let mut bootstrap = stage.bootstrap(function)?;
-            bootstrap.environment.insert("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), proxy.endpoint.clone());
+            bootstrap.environment.insert(ENDPOINT.to_owned(), proxy.endpoint.clone());
             instances.insert(function.clone(), Instance::start(&bootstrap).await?);
         }
         let Some(instance) = instances.get_mut(function) else { continue };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use std::{fs, os};
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use local::{Data, Options, Stack};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::proxy::Proxy;
 use crate::table::{self, Rows, Table};
 use crate::{Bootstrap, Failure, Subject};
 
@@ -19,6 +21,9 @@ const ORDINARY: [(&str, &str); 3] =
 
 /// They talk to somebody else, who is not here: the provider, or Stripe.
 const LEFT_OUT: [&str; 2] = ["oauth_token", "stripe_webhook"];
+
+/// Says to a function where the table is.
+pub(crate) const ENDPOINT: &str = "AWS_ENDPOINT_URL_DYNAMODB";
 
 /// Of a plan without a limit that the growth would come to.
 const PLAN: &str = "enterprise";
@@ -68,6 +73,8 @@ pub struct Stage {
     pub(crate) rows: Rows,
     cases: Vec<Case>,
     binaries: PathBuf,
+    /// What makes the table as far away as was asked for.
+    away: Option<Proxy>,
     /// Holds the binaries by the names that the stack wants, and the template.
     _folder: TempDir,
 }
@@ -80,8 +87,9 @@ impl std::fmt::Debug for Stage {
 
 impl Stage {
     /// Starts the stack of the project in `workspace` with the functions in `binaries`, which are
-    /// `NAME/bootstrap` there, as cargo-lambda puts them, or `NAME`.
-    pub async fn set(workspace: &Path, binaries: &Path) -> Result<Self, Failure> {
+    /// `NAME/bootstrap` there, as cargo-lambda puts them, or `NAME`. Each call of a function to the table takes
+    /// `latency` longer, as over a network.
+    pub async fn set(workspace: &Path, binaries: &Path, latency: Duration) -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
         let links = folder.path().join("functions");
         fs::create_dir(&links)?;
@@ -125,7 +133,12 @@ impl Stage {
         let table = Table::new(stack.dynamodb_endpoint(), stack.table_name());
         let rows = table::rows(json(&events.join("table.json"))?.as_array().map_or(&[], Vec::as_slice));
         table.restore(&rows).await?;
-        Ok(Self { stack, table, rows, cases: cases(&events)?, binaries: links, _folder: folder })
+        let away = if latency.is_zero() {
+            None
+        } else {
+            Some(Proxy::before(stack.dynamodb_endpoint(), latency).await?)
+        };
+        Ok(Self { stack, table, rows, cases: cases(&events)?, binaries: links, away, _folder: folder })
     }
 
     /// Ends the stack.
@@ -142,8 +155,11 @@ impl Stage {
     pub(crate) fn bootstrap(&self, function: &str) -> Result<Bootstrap, Failure> {
         let environment = self.stack.environment(function);
         let environment = environment.ok_or_else(|| Failure::function(function, "is not in the template"))?;
-        let (name, binary) = (function.to_owned(), self.binaries.join(function));
-        Ok(Bootstrap { name, binary, environment: environment.clone() })
+        let mut environment = environment.clone();
+        if let Some(away) = &self.away {
+            environment.insert(ENDPOINT.to_owned(), away.endpoint.clone());
+        }
+        Ok(Bootstrap { name: function.to_owned(), binary: self.binaries.join(function), environment })
     }
 
     /// The recorded events that something is done for, by function.
