@@ -1,6 +1,7 @@
 //! The scene: the local stack as the recorded events want it, and what they are.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,7 +124,8 @@ impl Stage {
             template,
             binaries: links.clone(),
             data: Data::Memory,
-            port: 0,
+            address: (Ipv4Addr::LOCALHOST, 0).into(),
+            dynamodb_port: 0,
             parameters: parameters.map(|(name, value)| (name.to_owned(), value)).into(),
             secrets: BTreeMap::new(),
             logs: Arc::new(|_, _| {}),

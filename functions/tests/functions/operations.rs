@@ -7,9 +7,10 @@ use std::{
 };
 
 use local::template::Source;
+use openapi::Page;
 use serde_json::{Map, Value, json};
 
-use super::{api::workspace, contract::documentation};
+use super::api::workspace;
 
 /// The template, nothing evaluated.
 fn template() -> Value {
@@ -245,7 +246,7 @@ fn what_strangers_may_try_is_throttled_on_routes_that_there_are() {
         ("oauth_token", limits("SignInRate", "SignInBurst")),
         ("node_verify", limits("SignInRate", "SignInBurst")),
     ] {
-        let route = documentation(function)[0].split('`').nth(1).unwrap().to_owned();
+        let route = Page::read(&workspace(), function).unwrap().routes.remove(0);
         assert_eq!(api["RouteSettings"][&route], expected, "{route}");
     }
 
