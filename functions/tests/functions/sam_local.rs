@@ -58,7 +58,8 @@ pub(crate) async fn stack(mut options: Options, origin: &str) -> Stack {
     options.dynamodb_port = variable("SAM_LOCAL_DYNAMODB_PORT").parse().unwrap();
     // The functions have seen the first key; another they would fetch once a minute.
     let kept = folder().join("identity.key");
-    let data = folder().join(format!("data-{}", STARTED.fetch_add(1, Ordering::Relaxed)));
+    let number = STARTED.fetch_add(1, Ordering::Relaxed);
+    let data = folder().join(format!("data-{}-{number}", std::process::id()));
     fs::create_dir(&data).unwrap();
     if kept.exists() {
         fs::copy(&kept, data.join("identity.key")).unwrap();
