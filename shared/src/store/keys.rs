@@ -164,12 +164,12 @@ mod tests {
         let public_id: PublicId = parsed("k3v9x0q7m2b8d4z");
         let server: ServerName = parsed("web-1");
         let written = |row: &str, key: Key, names: [&str; 2]| {
-            let [of_pk, of_sk] = names;
+            let [partition, sort] = names;
             let masked = |text: &str, name: &str| match text.split_once('#') {
                 Some((kind, _)) => format!("{kind}#<{name}>"),
                 None => text.to_owned(),
             };
-            (row.to_owned(), masked(&key.pk, of_pk), masked(&key.sk, of_sk))
+            (row.to_owned(), masked(&key.pk, partition), masked(&key.sk, sort))
         };
 
         let rows = [
