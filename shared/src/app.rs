@@ -11,7 +11,7 @@ use crate::{
     domain::{Bucket, BucketId, Email, Member, Right, Target, Timestamp, User},
     http::{BucketView, Problem, Request},
     runtime::Context,
-    store::{RegisterError, Store},
+    store::{RegisterError, Store, StoreError},
 };
 
 /// What all routes about buckets need, built once per process.
@@ -77,18 +77,52 @@ impl App {
     /// # Errors
     /// As [`App::caller`]; 404 where there is no such live bucket or the caller is not in it.
     pub async fn access(&self, request: &Request) -> Result<Access, Problem> {
+        let (caller, id) = self.asked(request).await?;
+        let membership = self.store.membership(&id, &caller.user_id).await?;
+        self.access_of(caller, &id, membership).await
+    }
+
+    /// As [`App::access`], together with what `read` gives of the bucket. Both are asked for at the same time, which
+    /// saves who reads a round trip; nobody is given what they may not see.
+    ///
+    /// # Errors
+    /// As [`App::access`], and those of `read`.
+    pub async fn access_with<T>(
+        &self,
+        request: &Request,
+        read: impl AsyncFn(&BucketId) -> Result<T, StoreError>,
+    ) -> Result<(Access, T), Problem> {
+        let (caller, id) = self.asked(request).await?;
+        let (membership, rows) = tokio::join!(self.store.membership(&id, &caller.user_id), read(&id));
+        let membership = membership?;
+        let was_member = membership.is_some();
+        let access = self.access_of(caller, &id, membership).await?;
+        // Who has only now become a member was not among what was read before.
+        let rows = if was_member { rows } else { read(&id).await };
+        Ok((access, rows?))
+    }
+
+    /// Whose token `request` carries, and which bucket the path's `{id}` names.
+    async fn asked(&self, request: &Request) -> Result<(Caller, BucketId), Problem> {
         let caller = self.caller(request).await?;
-        let id = request
-            .path_parameter("id")
-            .and_then(|id| BucketId::try_from(id.to_owned()).ok())
-            .ok_or_else(Problem::bucket_not_found)?;
-        if let Some((bucket, member)) = self.store.membership(&id, &caller.user_id).await? {
+        let id = request.path_parameter("id").and_then(|id| BucketId::try_from(id.to_owned()).ok());
+        Ok((caller, id.ok_or_else(Problem::bucket_not_found)?))
+    }
+
+    /// The way of `caller` into the bucket `id`, in which they have `membership` as far as the table knows.
+    async fn access_of(
+        &self,
+        caller: Caller,
+        id: &BucketId,
+        membership: Option<(Bucket, Member)>,
+    ) -> Result<Access, Problem> {
+        if let Some((bucket, member)) = membership {
             return Ok(Access { caller, bucket, member });
         }
         // First sight: an invitation may be waiting for this person's address.
         let known = self.store.user(&caller.user_id).await?;
         if let (Sight::Known(_), true) = self.sight_of(&caller, known).await?
-            && let Some((bucket, member)) = self.store.membership(&id, &caller.user_id).await?
+            && let Some((bucket, member)) = self.store.membership(id, &caller.user_id).await?
         {
             return Ok(Access { caller, bucket, member });
         }

@@ -18,9 +18,8 @@ use shared::{
 };
 
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
-    let access = app.access(request).await?;
+    let (access, billing) = app.access_with(request, async |bucket| app.store.billing(bucket).await).await?;
     access.require(Right::SeeBilling)?;
-    let billing = app.store.billing(&access.bucket.id).await?;
     let tried = access.bucket.trial.as_ref().filter(|trial| trial.is_active(app.now()));
     match (billing.not_over(), tried) {
         (Some(subscription), _) => json(&SubscriptionView::from(subscription)),

@@ -10,15 +10,16 @@
 
 use shared::{
     App,
-    domain::Right,
+    domain::{BucketId, Right},
     http::{Answer, InvitationsView, Problem, Request, json},
     serve,
 };
 
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
-    let access = app.access(request).await?;
+    let read = async |bucket: &BucketId| app.store.invitations(bucket, app.now()).await;
+    let (access, invitations) = app.access_with(request, read).await?;
     access.require(Right::Invite)?;
-    json(&InvitationsView::from(&*app.store.invitations(&access.bucket.id, app.now()).await?))
+    json(&InvitationsView::from(&*invitations))
 }
 
 #[tokio::main(flavor = "current_thread")]

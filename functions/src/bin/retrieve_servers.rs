@@ -14,8 +14,7 @@ use shared::{
 };
 
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
-    let access = app.access(request).await?;
-    let servers = app.store.servers(&access.bucket.id).await?;
+    let (_, servers) = app.access_with(request, async |bucket| app.store.servers(bucket).await).await?;
     let now = app.now();
     json(&servers.iter().map(|server| ServerView::new(server, now)).collect::<Vec<_>>())
 }

@@ -15,8 +15,7 @@ use shared::{
 };
 
 async fn handle(app: &App, request: &Request) -> Result<Answer, Problem> {
-    let access = app.access(request).await?;
-    let members = app.store.members(&access.bucket.id).await?;
+    let (_, members) = app.access_with(request, async |bucket| app.store.members(bucket).await).await?;
     json(&members.iter().map(MemberView::from).collect::<Vec<_>>())
 }
 

@@ -7,6 +7,8 @@ use aws_sdk_dynamodb::{
     types::{AttributeValue, KeysAndAttributes, ReturnConsumedCapacity},
 };
 
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
 use super::{
     Store, StoreError,
     items::Item,
@@ -18,6 +20,10 @@ use super::{
 
 /// The most keys that one `BatchGetItem` takes.
 const BATCH: usize = 100;
+
+/// How many batches are under way at a time, each over a connection of its own: docs/performance.md has what that
+/// gives.
+const BATCHES_AT_ONCE: usize = 4;
 
 /// How often a batch that came back incomplete is completed before giving up.
 const BATCH_ATTEMPTS: u32 = 6;
@@ -46,44 +52,50 @@ impl Store {
         Ok(output.item)
     }
 
-    /// The rows of `keys` that exist. Calls of up to 100 keys run one after another.
+    /// The rows of `keys` that exist. A call takes up to 100 keys; a few calls are under way at a time.
     pub(super) async fn batch_get(&self, keys: &[Key]) -> Result<HashMap<Key, Item>, StoreError> {
-        let mut found = HashMap::with_capacity(keys.len());
-        for chunk in keys.chunks(BATCH) {
-            let mut wanted = chunk.iter().map(Key::attributes).collect::<Vec<_>>();
-            for attempt in 0.. {
-                if attempt == BATCH_ATTEMPTS {
-                    return Err(StoreError::Unavailable("it left part of a batch undone".to_owned()));
-                }
-                if attempt > 0 {
-                    tokio::time::sleep(jitter(attempt, Duration::from_millis(20))?).await;
-                }
-                let request = KeysAndAttributes::builder()
-                    .set_keys(Some(wanted))
-                    .consistent_read(true)
-                    .build()
-                    .map_err(|error| StoreError::Row(error.to_string()))?;
-                let output = self
-                    .client
-                    .batch_get_item()
-                    .request_items(&self.table, request)
-                    .return_consumed_capacity(ReturnConsumedCapacity::Total)
-                    .send()
-                    .await
-                    .map_err(|error| failed(&error))?;
-                usage::record(Kind::Read, output.consumed_capacity());
-                for item in output.responses.into_iter().flatten().flat_map(|(_, items)| items) {
-                    found.insert(key_of(&item)?, item);
-                }
-                // What does not fit into 16 MB, or was throttled, comes back to be asked for again.
-                wanted =
-                    output.unprocessed_keys.into_iter().flatten().flat_map(|(_, rest)| rest.keys).collect();
-                if wanted.is_empty() {
-                    break;
-                }
+        let found = HashMap::with_capacity(keys.len());
+        stream::iter(keys.chunks(BATCH).map(|chunk| self.batch(chunk)))
+            .buffer_unordered(BATCHES_AT_ONCE)
+            .try_fold(found, async |mut found, batch| {
+                found.extend(batch);
+                Ok(found)
+            })
+            .await
+    }
+
+    /// The rows of up to 100 `keys` that exist.
+    async fn batch(&self, keys: &[Key]) -> Result<Vec<(Key, Item)>, StoreError> {
+        let mut found = Vec::with_capacity(keys.len());
+        let mut wanted = keys.iter().map(Key::attributes).collect::<Vec<_>>();
+        for attempt in 0..BATCH_ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(jitter(attempt, Duration::from_millis(20))?).await;
+            }
+            let request = KeysAndAttributes::builder()
+                .set_keys(Some(wanted))
+                .consistent_read(true)
+                .build()
+                .map_err(|error| StoreError::Row(error.to_string()))?;
+            let output = self
+                .client
+                .batch_get_item()
+                .request_items(&self.table, request)
+                .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                .send()
+                .await
+                .map_err(|error| failed(&error))?;
+            usage::record(Kind::Read, output.consumed_capacity());
+            for item in output.responses.into_iter().flatten().flat_map(|(_, items)| items) {
+                found.push((key_of(&item)?, item));
+            }
+            // What does not fit into 16 MB, or was throttled, comes back to be asked for again.
+            wanted = output.unprocessed_keys.into_iter().flatten().flat_map(|(_, rest)| rest.keys).collect();
+            if wanted.is_empty() {
+                return Ok(found);
             }
         }
-        Ok(found)
+        Err(StoreError::Unavailable("it left part of a batch undone".to_owned()))
     }
 
     /// All rows under `pk`, in order; with a `prefix`, those whose sort key begins with it.
@@ -205,6 +217,18 @@ mod tests {
 
         assert_eq!(table.store().batch_get(&keys).await.unwrap().len(), 150);
         assert_eq!(table.calls()[1]["RequestItems"]["Table"]["Keys"], rows(100..150));
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_fails_fails_the_whole() {
+        let refused = (400, json!({ "__type": "ValidationException", "message": "no" }));
+        let table = Table::answering([answer(&rows(0..100), &json!([])), refused]);
+        let keys: Vec<_> = (0..150).map(key).collect();
+
+        let (outcome, usage) = measured(table.store().batch_get(&keys)).await;
+
+        assert!(matches!(outcome, Err(StoreError::Refused(_))), "{outcome:?}");
+        assert_eq!(usage.calls, 2);
     }
 
     #[tokio::test]
