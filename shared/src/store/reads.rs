@@ -54,14 +54,14 @@ impl Store {
 
     /// The rows of `keys` that exist. A call takes up to 100 keys; a few calls are under way at a time.
     pub(super) async fn batch_get(&self, keys: &[Key]) -> Result<HashMap<Key, Item>, StoreError> {
-        let found = HashMap::with_capacity(keys.len());
-        stream::iter(keys.chunks(BATCH).map(|chunk| self.batch(chunk)))
-            .buffer_unordered(BATCHES_AT_ONCE)
-            .try_fold(found, async |mut found, batch| {
-                found.extend(batch);
-                Ok(found)
-            })
-            .await
+        // Collected first: the compiler does not see that a stream that makes them can be sent between threads.
+        let batches: Vec<_> = keys.chunks(BATCH).map(|chunk| self.batch(chunk)).collect();
+        let mut batches = stream::iter(batches).buffer_unordered(BATCHES_AT_ONCE);
+        let mut found = HashMap::with_capacity(keys.len());
+        while let Some(batch) = batches.try_next().await? {
+            found.extend(batch);
+        }
+        Ok(found)
     }
 
     /// The rows of up to 100 `keys` that exist.
