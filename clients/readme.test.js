@@ -49,3 +49,49 @@ describe('README.md', () => {
     assert.match(printed, /My servers/)
   })
 })
+
+// Where each command that the documents name is run: a file, and what stands there. `readme.test.js` runs it itself.
+const RUN = [
+  [/^(TOKEN=|curl )/, 'clients/readme.test.js', "block('sh', 'create_classic')"],
+  [/^cargo run( --)?$/, 'clients/stack.js', "['run', '--'"],
+  [/^cargo run -- --(help|parameter-overrides)/, 'local/tests/command.rs', '"--help"'],
+  [/^cargo run -p openapi$/, 'openapi/tests/document.rs', 'openapi::document'],
+  [/^cargo run --release -p bench$/, 'bench/tests/bench.rs', 'bench::'],
+  [/^cargo test --workspace$/, '.ci/run', 'cargo test --workspace'],
+  // Without the variable they compare what they would write with it.
+  [/^(UPDATE_\w+=1 )?cargo test -p functions (permissions|replay|costs)$/, '.ci/run', 'cargo test --workspace'],
+  [/^cargo \+nightly fuzz run /, '.ci/run', 'cargo +nightly fuzz run'],
+  [/^pm2 link /, 'clients/pm2.js', '--info-node'],
+  [/^sam-local\/run( test)?$/, '.ci/run', 'sam-local/run test'],
+  [/^schemathesis\/run$/, '.ci/run', 'schemathesis/run'],
+  [/^\.ci\/run$/, '.github/workflows/ci.yml', '.ci/run']
+]
+// What nothing runs, and why.
+const NOT_RUN = [
+  [/^sam deploy( --guided)?$/, 'it needs an account at AWS; CI validates the template'],
+  [/^cargo (lambda build --release|build --release --bins)/, 'it takes a quarter of an hour; CI builds the same for tests'],
+  [/^pip install cargo-lambda ziglang$/, 'it is for the former']
+]
+
+describe('the documents', () => {
+  for (const document of ['README.md', 'CONTRIBUTING.md', 'docs/architecture.md', 'docs/data-model.md']) {
+    it(`name no command that is not run: ${document}`, () => {
+      const read = file => fs.readFileSync(path.join(WORKSPACE, file), 'utf8')
+      const text = read(document)
+      const blocks = [...text.matchAll(/^```sh\n([^]*?)^```$/gm)]
+        .flatMap(([, code]) => code.replaceAll('\\\n', '').split('\n').filter(Boolean))
+      const inline = [...text.replace(/^```[^]*?^```$/gm, '').matchAll(/`([^`]+)`/g)].map(([, code]) => code)
+        .filter(code => /^(UPDATE_\w+=1 )?(cargo|sam|npm|pm2|pip) |^(\.ci|schemathesis|sam-local)\/run/.test(code))
+      const commands = [...blocks, ...inline].map(line => line.replace(/\s+#.*$/, '').replace(/\s+/g, ' ').trim())
+
+      assert.ok(commands.length > 0 || document.startsWith('docs/'))
+      for (const command of commands) {
+        if (NOT_RUN.some(([pattern]) => pattern.test(command))) continue
+        const run = RUN.find(([pattern]) => pattern.test(command))
+        assert.ok(run, `nothing is known to run: ${command}`)
+        const [, file, part] = run
+        assert.ok(read(file).includes(part), `${file} does not run: ${command}`)
+      }
+    })
+  }
+})

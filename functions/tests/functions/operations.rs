@@ -82,7 +82,7 @@ fn metrics_of(alarm: &Value) -> Vec<Metric<'_>> {
 /// The codes that a request can be refused with.
 fn codes() -> BTreeSet<String> {
     let problems = text_of("docs/problems.md");
-    let codes = problems.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let codes = problems.lines().filter_map(|line| line.strip_prefix("### `")?.split('`').next());
     codes.map(str::to_owned).collect()
 }
 
