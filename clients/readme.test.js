@@ -23,7 +23,7 @@ function block (language, part) {
   assert.equal(blocks.length, 1, `${blocks.length} blocks of ${language} with ${part}`)
   const { port } = new URL(stack.origin)
   return blocks[0][2].replaceAll('127.0.0.1:3000', `127.0.0.1:${port}`)
-    .replaceAll('cargo run -q -- token', `cargo run -q -- --port ${port} token`)
+    .replaceAll('token you@example.com', `token you@example.com --port ${port}`)
 }
 
 async function run (program, ...args) {
