@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream};
 use local::{Data, Options, Stack, StartError};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -24,6 +25,9 @@ use super::{
 
 /// For one `sam local invoke`, on a machine that has other things to do.
 const INVOCATION: Duration = Duration::from_mins(2);
+
+/// How many of them at a time: each loads the SAM CLI, which takes a processor for seconds, and then waits for Docker.
+const AT_ONCE: usize = 4;
 
 /// How many stacks this run has started, each with a folder of its own.
 static STARTED: AtomicU32 = AtomicU32::new(0);
@@ -146,7 +150,7 @@ async fn the_published_clients_work_with_it() {
 async fn one_event_of_each_function_is_answered_as_recorded() {
     let known = fs::read_to_string(workspace().join("events/table.json")).unwrap();
     let cases = one_of_each_function();
-    for case in &cases {
+    let one = async |case: &Case| {
         let api = replay::api_for(case).await;
         let functions = api.stack.template().functions.len();
         assert_eq!(cases.len(), functions, "each function has an event");
@@ -155,6 +159,7 @@ async fn one_event_of_each_function_is_answered_as_recorded() {
 
         assert_eq!(replay::masked(&answer, &known), case.recorded_answer(), "{}", case.function);
         api.stack.stop().await;
-    }
+    };
+    stream::iter(&cases).for_each_concurrent(AT_ONCE, one).await;
     println!("sam local invoke: {} functions have answered an event as recorded", cases.len());
 }
