@@ -9,7 +9,8 @@ const http = require('node:http')
 const path = require('node:path')
 const { setTimeout: sleep } = require('node:timers/promises')
 
-const VERSIONS = ['0.5.60', '0.8.1']
+/** The published versions; `JS_API_VERSIONS` names some of them, with commas between. */
+const VERSIONS = process.env.JS_API_VERSIONS?.split(',') ?? ['0.5.60', '0.8.1']
 /** The OAuth application that the clients sign in as unless told otherwise. */
 const CLIENT_ID = '795984050'
 const CALL_MS = 20_000
