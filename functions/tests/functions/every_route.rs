@@ -223,3 +223,13 @@ async fn a_deprecated_route_says_so_in_answers_and_refusals() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_type_of_a_refusal_leads_to_where_the_operator_has_the_document() {
+    let api = Api::with_parameters(&[("ProblemTypes", "https://docs.example.com/problems.md#")]).await;
+
+    let refused = api.bearer("not.a.token").get("/api/bucket").await;
+
+    assert_eq!(refused.body["code"], "invalid_token");
+    assert_eq!(refused.body["type"], "https://docs.example.com/problems.md#invalid_token");
+}

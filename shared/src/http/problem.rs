@@ -19,12 +19,16 @@ use super::{Answer, answer::with_content_type};
 use crate::{
     auth::{AuthError, TokenError},
     cause::chain,
+    config::optional,
     domain::Right,
     store::{
         AgentError, BillingError, CreateError, DeleteError, PeopleError, PlanError, ServerError, StoreError,
         TrialError, UpdateError,
     },
 };
+
+/// What a problem's type is without a place where people could read about it (RFC 9457, section 3.1.1).
+const URN: &str = "urn:bucket-api:problem:";
 
 /// Seconds after which a client that got a 503 may ask again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -75,7 +79,7 @@ enum Dialect {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Problem")]
 struct Body<'a> {
-    /// `urn:bucket-api:problem:` and the code.
+    /// `urn:bucket-api:problem:` and the code, or where the operator has docs/problems.md and the code.
     r#type: String,
     /// What the status says.
     title: &'a str,
@@ -369,7 +373,7 @@ impl Problem {
     #[must_use]
     pub fn into_answer(self, request_id: &str) -> Answer {
         let body = Body {
-            r#type: format!("urn:bucket-api:problem:{}", self.code),
+            r#type: optional("PROBLEM_TYPES").unwrap_or_else(|| URN.to_owned()) + self.code,
             title: self.status.canonical_reason().unwrap_or_default(),
             status: self.status.as_u16(),
             detail: &self.detail,
