@@ -57,9 +57,9 @@ const RUN = [
   [/^cargo run -- --(help|parameter-overrides)/, 'local/tests/command.rs', '"--help"'],
   [/^cargo run -p openapi$/, 'openapi/tests/document.rs', 'openapi::document'],
   [/^cargo run --release -p bench$/, 'bench/tests/bench.rs', 'bench::'],
-  [/^cargo test --workspace$/, '.ci/run', 'cargo test --workspace'],
+  [/^cargo test --workspace$/, '.ci/run', 'step test cargo test --workspace'],
   // Without the variable they compare what they would write with it.
-  [/^(UPDATE_\w+=1 )?cargo test -p functions (permissions|replay|costs)$/, '.ci/run', 'cargo test --workspace'],
+  [/^(UPDATE_\w+=1 )?cargo test -p functions (permissions|replay|costs)$/, '.ci/run', 'step test cargo test --workspace'],
   [/^cargo \+nightly fuzz run /, '.ci/run', 'cargo +nightly fuzz run'],
   [/^pm2 link /, 'clients/pm2.js', '--info-node'],
   [/^sam-local\/run( test)?$/, '.ci/run', 'sam-local/run test'],

@@ -359,9 +359,9 @@ async function loadTrail (before) {
   const id = open
   const query = before ? `?before=${encodeURIComponent(before)}` : ''
   const part = await send('GET', `/_local/audit/${encodeURIComponent(id)}${query}`)
-  if (id !== open) return
+  // Older parts may have come meanwhile.
+  if (id !== open || (!before && byId('trail').dataset.older)) return
   if (before) byId('trail').dataset.older = 'shown'
-  else delete byId('trail').dataset.older
   const text = JSON.stringify(part)
   if (!before && text === newestPart) return
   if (!before) newestPart = text

@@ -150,7 +150,7 @@ pub(crate) async fn for_this_machine(
         is_loopback(host) || host == address.ip().to_string()
     };
     let Some(authority) = authority(&parts, address).filter(is_known) else {
-        let message = "What is below /_local/ answers to localhost and the address that it listens on alone.";
+        let message = "This answers to localhost and the address that it listens on alone.";
         return json(StatusCode::MISDIRECTED_REQUEST, &serde_json::json!({ "message": message }));
     };
     parts.extensions.insert(AskedFor(authority));

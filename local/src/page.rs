@@ -120,7 +120,7 @@ impl File {
 
 fn to_the_page() -> Response {
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
     response.headers_mut().insert(LOCATION, HeaderValue::from_static(PATH));
     response
 }
@@ -175,8 +175,18 @@ mod tests {
             assert_eq!(headers["x-content-type-options"], "nosniff");
             assert_eq!(headers["cross-origin-resource-policy"], "same-origin");
             let policy = headers["content-security-policy"].to_str().unwrap();
-            assert!(policy.starts_with("default-src 'none'; script-src 'self'; "), "{policy}");
-            assert!(!policy.contains("unsafe"), "{policy}");
+            let directives: Vec<&str> = policy.split("; ").collect();
+            for directive in [
+                "default-src 'none'",
+                "script-src 'self'",
+                "style-src 'self'",
+                "connect-src 'self'",
+                "base-uri 'none'",
+                "form-action 'none'",
+                "frame-ancestors 'none'",
+            ] {
+                assert!(directives.contains(&directive), "{policy}");
+            }
         }
     }
 
@@ -200,7 +210,7 @@ mod tests {
         assert_eq!(send(Request::delete("/_local/page.js")).await.status(), StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(send(Request::get("/_local/page.rs")).await.status(), StatusCode::NOT_FOUND);
         let response = send(Request::get("/_local")).await;
-        assert_eq!(response.status(), StatusCode::PERMANENT_REDIRECT);
+        assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
         assert_eq!(response.headers()["location"], "/_local/");
     }
 }

@@ -161,6 +161,25 @@ fn a_body_is_taken_if_it_is_as_described_and_refused_as_bad_input_if_not() {
 }
 
 #[test]
+fn no_description_speaks_of_what_only_the_code_knows() {
+    fn descriptions(value: &Value) -> Vec<&str> {
+        match value {
+            Value::Object(members) => {
+                let own = members.get("description").and_then(Value::as_str);
+                own.into_iter().chain(members.values().flat_map(descriptions)).collect()
+            }
+            Value::Array(items) => items.iter().flat_map(descriptions).collect(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+        }
+    }
+    let description = description();
+    for text in descriptions(&description) {
+        let strange = ["::", "[`", "`None`", "`Debug`", "`Some"].iter().find(|part| text.contains(**part));
+        assert!(strange.is_none(), "{text}");
+    }
+}
+
+#[test]
 fn every_code_is_explained_and_none_is_explained_that_cannot_come() {
     let description = description();
     let text = description.to_string();

@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{CONNECTION, TRANSFER_ENCODING};
 use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -44,7 +45,13 @@ pub(crate) fn spawn(listener: TcpListener, endpoint: &str, permissions: Arc<Perm
         client: Client::builder(TokioExecutor::new()).build(connector),
         permissions,
     };
-    Server::spawn(listener, Router::new().fallback(answer).with_state(Arc::new(engine)))
+    let router = Router::new().fallback(answer).with_state(Arc::new(engine));
+    let router = match listener.local_addr() {
+        Ok(address) => router.layer(from_fn_with_state(address, http::for_this_machine)),
+        // It cannot be served then either.
+        Err(_) => router,
+    };
+    Server::spawn(listener, router)
 }
 
 async fn answer(State(engine): State<Arc<Engine>>, request: Request) -> Response {

@@ -107,7 +107,7 @@ text_id! {
 }
 
 text_id! {
-    /// The secret half of a bucket's agent credentials: 15 characters of `0-9a-z`. Never in `Debug`.
+    /// The secret half of a bucket's agent credentials: 15 characters of `0-9a-z`.
     SecretId, is_key15, NotKey15, "^[0-9a-z]{15}$"
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
@@ -34,12 +34,19 @@ impl From<String> for PlanName {
     }
 }
 
+/// Lets fields be in what `schema` describes that it does not name.
+fn open(schema: &mut Schema) {
+    schema.remove("additionalProperties");
+}
+
 /// The longest trial, in days: Stripe takes no longer ones.
 const LONGEST_TRIAL: u32 = 730;
 
 /// A plan: what it allows, and how one gets onto it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+// Of an operator's plans nothing is ignored; what the API answers may gain fields.
+#[schemars(transform = open)]
 pub struct Plan {
     /// Members and pending invitations.
     pub seats: u32,
@@ -48,7 +55,7 @@ pub struct Plan {
     /// Days that it may be tried for; 0 for a plan without trial.
     #[serde(default)]
     pub trial_days: u32,
-    /// The lookup key of its price at Stripe; `None` for a plan that costs nothing.
+    /// The lookup key of its price at Stripe; `null` for a plan that costs nothing.
     #[serde(default)]
     pub price_lookup_key: Option<String>,
     /// Whether an owner may put a bucket on it. The operator may put one on any plan.

@@ -14,7 +14,7 @@ pub enum Role {
     /// Reads; the role of whoever is added without another.
     #[default]
     User,
-    /// Reads; told apart from [`Role::User`] by the clients' own features.
+    /// Reads; told apart from `user` by the clients' own features.
     Developer,
     /// Also manages people's invitations and sees the secret.
     Admin,

@@ -104,9 +104,11 @@ struct Body<'a> {
     error: Option<Value>,
     /// On the token route, the detail again.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     error_description: Option<&'a str>,
     /// To agents, false.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
     active: Option<bool>,
 }
 

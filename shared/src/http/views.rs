@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
 use crate::domain::{
@@ -25,6 +25,7 @@ pub struct BucketView<'a> {
     configuration: Option<&'a Configuration>,
     public_id: &'a PublicId,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SecretId")]
     secret_id: Option<&'a SecretId>,
     node: Node,
     node_cache: Node,
@@ -33,8 +34,10 @@ pub struct BucketView<'a> {
     role: Role,
     user_options: &'a UserOptions,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "Timestamp::rfc3339_option")]
+    #[schemars(with = "Timestamp")]
     plan_ends_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Trial")]
     trial: Option<&'a Trial>,
     #[serde(serialize_with = "Timestamp::rfc3339")]
     created_at: Timestamp,
@@ -246,6 +249,15 @@ impl<'a> From<&'a Trial> for SubscriptionView<'a> {
     }
 }
 
+/// That of an IP address, or null.
+fn address(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [
+        { "type": "string", "format": "ipv4" },
+        { "type": "string", "format": "ipv6" },
+        { "type": "null" },
+    ] })
+}
+
 /// A server as members see it. The published clients read `name`, `ip`, `cpus`, `pm2_version` and
 /// `active`.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -253,6 +265,7 @@ impl<'a> From<&'a Trial> for SubscriptionView<'a> {
 pub struct ServerView<'a> {
     name: &'a ServerName,
     hostname: &'a str,
+    #[schemars(schema_with = "address")]
     ip: Option<IpAddr>,
     cpus: Option<u32>,
     /// In MB of a million bytes.
