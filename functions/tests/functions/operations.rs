@@ -99,6 +99,12 @@ fn every_alarm_looks_at_what_there_is() {
     let filtered: Vec<_> = filters.values().map(|filter| &filter["MetricTransformations"][0]).collect();
 
     for (id, alarm) in of_type(&template, "AWS::CloudWatch::Alarm") {
+        let parts = alarm["Metrics"].as_array().into_iter().flatten();
+        let formula = parts.clone().find_map(|part| part["Expression"].as_str());
+        for part in parts.filter(|part| part["MetricStat"]["Metric"]["Namespace"] == "AWS/DynamoDB") {
+            let filled = format!("FILL({}, 0)", part["Id"].as_str().unwrap());
+            assert!(formula.unwrap().contains(&filled), "{id} would never end: what is missing is ignored");
+        }
         for (namespace, name, dimensions) in metrics_of(alarm) {
             let names: Vec<_> = dimensions.iter().map(|(name, _)| *name).collect();
             if namespace == own {
