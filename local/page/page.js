@@ -503,7 +503,10 @@ byId('reload').addEventListener('click', event => act(event.currentTarget, async
   return 'The buckets are up to date.'
 }))
 byId('trail').addEventListener('toggle', () => {
-  if (byId('trail').open && open) act(null, () => loadTrail())
+  if (!byId('trail').open || !open) return
+  delete byId('trail').dataset.older
+  newestPart = ''
+  act(null, () => loadTrail())
 })
 byId('older').addEventListener('click', event => {
   const button = event.currentTarget

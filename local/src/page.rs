@@ -42,43 +42,21 @@ struct File {
     gzip: bool,
 }
 
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 const FILES: [File; 6] = [
-    File {
-        name: "",
-        media_type: "text/html; charset=utf-8",
-        content: include_bytes!("../page/index.html"),
-        gzip: false,
-    },
-    File {
-        name: "page.css",
-        media_type: "text/css; charset=utf-8",
-        content: include_bytes!("../page/page.css"),
-        gzip: false,
-    },
-    File {
-        name: "page.js",
-        media_type: "text/javascript; charset=utf-8",
-        content: include_bytes!("../page/page.js"),
-        gzip: false,
-    },
-    File {
-        name: "icon.svg",
-        media_type: "image/svg+xml",
-        content: include_bytes!("../page/icon.svg"),
-        gzip: false,
-    },
-    File {
-        name: "swagger-ui.js",
-        media_type: "text/javascript; charset=utf-8",
-        content: include_bytes!("../page/vendor/swagger-ui/swagger-ui-bundle.js.gz"),
-        gzip: true,
-    },
-    File {
-        name: "swagger-ui.css",
-        media_type: "text/css; charset=utf-8",
-        content: include_bytes!("../page/vendor/swagger-ui/swagger-ui.css.gz"),
-        gzip: true,
-    },
+    File::plain("", HTML, include_bytes!("../page/index.html")),
+    File::plain("page.css", CSS, include_bytes!("../page/page.css")),
+    File::plain("page.js", SCRIPT, include_bytes!("../page/page.js")),
+    File::plain("icon.svg", "image/svg+xml", include_bytes!("../page/icon.svg")),
+    File::compressed(
+        "swagger-ui.js",
+        SCRIPT,
+        include_bytes!("../page/vendor/swagger-ui/swagger-ui-bundle.js.gz"),
+    ),
+    File::compressed("swagger-ui.css", CSS, include_bytes!("../page/vendor/swagger-ui/swagger-ui.css.gz")),
 ];
 
 /// The page and its files, with the description of the API that stands in the file `description`.
@@ -98,6 +76,14 @@ pub(crate) fn description_beside(template: &std::path::Path) -> PathBuf {
 }
 
 impl File {
+    const fn plain(name: &'static str, media_type: &'static str, content: &'static [u8]) -> Self {
+        Self { name, media_type, content, gzip: false }
+    }
+
+    const fn compressed(name: &'static str, media_type: &'static str, content: &'static [u8]) -> Self {
+        Self { gzip: true, ..Self::plain(name, media_type, content) }
+    }
+
     fn answer(self) -> Response {
         let mut response = Response::new(Body::from(self.content));
         let headers = response.headers_mut();

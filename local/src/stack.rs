@@ -309,7 +309,8 @@ impl Stack {
         let dynamodb_endpoint = format!("http://{}", front.local_addr().map_err(DatabaseError::from)?);
         let database =
             Database::start(data.file("dynamodb.sqlite"), tables, database::SWEEP, lock.clone()).await?;
-        let front = front::spawn(front, database.endpoint(), Arc::clone(&permissions));
+        let front = front::spawn(front, database.endpoint(), Arc::clone(&permissions))
+            .map_err(DatabaseError::from)?;
 
         let secrets = Secrets::new(secrets);
         let endpoints = BTreeMap::from([

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use local::template::{Function, Route, Source};
+use local::template::{Function, Route, Source, Template, TemplateError};
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 use shared::{
@@ -17,7 +17,6 @@ use crate::{
     Error, Page,
     events::{Example, examples},
     operations::{Operation, TAGS, operations},
-    read,
 };
 
 const ABOUT: &str = "\
@@ -41,13 +40,7 @@ const SCHEMAS: &str = "/components/schemas";
 /// # Errors
 /// A source is missing or not in the form that it should have, or says what the others do not know.
 pub fn document(workspace: &Path) -> Result<String, Error> {
-    let template = Source::parse(&read(&workspace.join("template.yaml"))?)?;
-    // Parameters without a default; no route depends on one.
-    let parameters = ["OidcIssuer", "OidcAudience", "OidcClientId", "MailFrom"].map(|name| {
-        let value = if name == "MailFrom" { "a@example.com" } else { "https://identity.example.com" };
-        (name.to_owned(), value.to_owned())
-    });
-    let template = template.evaluate(&BTreeMap::from(parameters))?;
+    let template = template(workspace)?;
     let mut operations = operations();
     let mut schemas = Schemas::new();
     let mut paths = Map::new();
@@ -117,6 +110,21 @@ pub fn document(workspace: &Path) -> Result<String, Error> {
         },
     });
     Ok(format!("{document:#}\n"))
+}
+
+/// The template below `workspace`, with something for the parameters that have no default: no route depends on one.
+///
+/// # Errors
+/// It is not there, or cannot be understood.
+pub fn template(workspace: &Path) -> Result<Template, TemplateError> {
+    let parameters = [
+        ("OidcIssuer", "https://identity.example.com"),
+        ("OidcAudience", "bucket-api"),
+        ("OidcClientId", "bucket-api"),
+        ("MailFrom", "buckets@example.com"),
+    ];
+    let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Source::read(&workspace.join("template.yaml"))?.evaluate(&BTreeMap::from(parameters))
 }
 
 /// Gives `object` the member `name`.

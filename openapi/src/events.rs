@@ -63,8 +63,9 @@ fn json(path: &Path) -> Result<Value, Error> {
     serde_json::from_str(&read(path)?).map_err(|source| Error::Json { path: path.to_owned(), source })
 }
 
-/// `value` with a text in the place of each placeholder.
-fn filled(value: Value) -> Value {
+/// `value`, which was recorded, with a text of the right form in the place of each placeholder.
+#[must_use]
+pub fn filled(value: Value) -> Value {
     match value {
         Value::String(text) => {
             let known = PLACEHOLDERS.iter().find(|(placeholder, _)| *placeholder == text);

@@ -12,7 +12,8 @@ mod page;
 
 use std::path::{Path, PathBuf};
 
-pub use document::document;
+pub use document::{document, template};
+pub use events::filled;
 pub use page::{Page, Refusal};
 
 /// Why the description cannot be written.

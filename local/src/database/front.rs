@@ -4,6 +4,7 @@
 //! A server of its own, because the engine's takes a listener and nothing else.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 use axum::Router;
@@ -37,7 +38,14 @@ struct Engine {
 }
 
 /// Serves on `listener` what the engine at `endpoint` answers, as far as `permissions` go.
-pub(crate) fn spawn(listener: TcpListener, endpoint: &str, permissions: Arc<Permissions>) -> Server {
+///
+/// # Errors
+/// The listener does not know its own address.
+pub(crate) fn spawn(
+    listener: TcpListener,
+    endpoint: &str,
+    permissions: Arc<Permissions>,
+) -> io::Result<Server> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let engine = Engine {
@@ -46,12 +54,8 @@ pub(crate) fn spawn(listener: TcpListener, endpoint: &str, permissions: Arc<Perm
         permissions,
     };
     let router = Router::new().fallback(answer).with_state(Arc::new(engine));
-    let router = match listener.local_addr() {
-        Ok(address) => router.layer(from_fn_with_state(address, http::for_this_machine)),
-        // It cannot be served then either.
-        Err(_) => router,
-    };
-    Server::spawn(listener, router)
+    let guard = from_fn_with_state(listener.local_addr()?, http::for_this_machine);
+    Ok(Server::spawn(listener, router.layer(guard)))
 }
 
 async fn answer(State(engine): State<Arc<Engine>>, request: Request) -> Response {
