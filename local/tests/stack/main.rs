@@ -117,7 +117,12 @@ impl Local {
 
     /// Sends exactly `bytes`, and reads until the stack closes.
     async fn send_raw(&self, bytes: &[u8]) -> String {
-        let mut stream = TcpStream::connect(self.stack.origin().trim_start_matches("http://")).await.unwrap();
+        Self::send_raw_to(self.stack.origin(), bytes).await
+    }
+
+    /// The same, to the server at another `origin` of the stack.
+    async fn send_raw_to(origin: &str, bytes: &[u8]) -> String {
+        let mut stream = TcpStream::connect(origin.trim_start_matches("http://")).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();

@@ -113,6 +113,20 @@ async fn what_is_no_bucket_has_no_trail() {
 }
 
 #[tokio::test]
+async fn the_table_too_is_refused_to_other_hosts() {
+    let local = Local::start().await;
+    let asked_for = async |host: &str| {
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        Local::send_raw_to(local.stack.dynamodb_endpoint(), request.as_bytes()).await
+    };
+
+    let refused = asked_for("rebound.example").await;
+    assert!(refused.starts_with("HTTP/1.1 421 "), "{refused}");
+    let answered = asked_for("127.0.0.1").await;
+    assert!(!answered.starts_with("HTTP/1.1 421 "), "{answered}");
+}
+
+#[tokio::test]
 async fn what_is_for_the_people_at_this_machine_is_refused_to_other_hosts() {
     let local = Local::start().await;
     let port = local.stack.origin().rsplit_once(':').unwrap().1.to_owned();
